@@ -1,0 +1,19 @@
+"""`python -m benchmarks SUBJECT`, from the repository root. Each subject is a package beside this file."""
+
+import argparse
+import sys
+
+from benchmarks.pool import command as pool
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="procoro beside its peers")
+    subjects = parser.add_subparsers(title="subjects", required=True)
+    pool.add_to(subjects)
+    options = parser.parse_args(arguments)
+    status: int = options.start(options)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

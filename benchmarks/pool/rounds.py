@@ -1,0 +1,104 @@
+"""Every figure from a process of its own; systems by turns, so that a busy minute of the machine hits all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.pool.catalogue import Figures, Measure
+from benchmarks.pool.systems.protocol import System
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = "from benchmarks.pool.child import main; main()"
+PATIENCE = 120.0    # seconds; the longest measure takes about 5
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """`seconds`: how long a timed part lasts at least. `share`: of each measure's `most`."""
+
+    rounds: int
+    seconds: float
+    share: float
+
+
+QUICK = Effort(rounds=3, seconds=0.25, share=0.25)
+FULL = Effort(rounds=7, seconds=1.0, share=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one process measured, or its `problem`."""
+
+    measure: str
+    system: str
+    round: int
+    figures: Figures = field(default_factory=dict)
+    problem: str = ""
+
+
+def play(measures: Sequence[Measure], systems: Sequence[System], effort: Effort) -> Iterator[Sample]:
+    """Round by round. Who goes first rotates, since the first meets the wake of another measure."""
+    for number in range(effort.rounds):
+        for measure in measures:
+            for repeat in range(measure.repeats):
+                turn = number * measure.repeats + repeat
+                for system in _rotated([system for system in systems if measure.admits(system)], turn):
+                    yield measured(measure, system, effort, turn)
+
+
+def why_absent(system: System) -> str:
+    """"" where the system can be imported. This also compiles it, so that no measured process has to."""
+    probe = subprocess.run([sys.executable, "-c", f"{system.imports}; {system.pool}"], cwd=ROOT,
+                           env=_environment(), capture_output=True, text=True, check=False)
+    return "" if probe.returncode == 0 else _last_line(probe.stderr)
+
+
+def measured(measure: Measure, system: System, effort: Effort, round_: int) -> Sample:
+    most = max(1, int(measure.most * effort.share))
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, measure.run.__module__, measure.run.__name__, system.name,
+         measure.inputs, str(effort.seconds), str(most)],
+        cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = child.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        return Sample(measure.name, system.name, round_, problem=f"no end after {PATIENCE:g} s")
+    finally:
+        _end_session(child)
+    if child.returncode != 0:
+        return Sample(measure.name, system.name, round_, problem=_death(child.returncode, errors))
+    return Sample(measure.name, system.name, round_, json.loads(_last_line(output)))
+
+
+def _end_session(child: subprocess.Popen[str]) -> None:
+    """Whatever the child left running would disturb the next; on Ctrl-C also the child itself."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    child.wait()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but bytecode may be written: a system that is compiled anew in each process would look slow."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def _rotated(systems: list[System], turns: int) -> list[System]:
+    first = turns % len(systems) if systems else 0
+    return systems[first:] + systems[:first]
+
+
+def _death(returncode: int, errors: str) -> str:
+    return _last_line(errors) or f"ended with status {returncode}"
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

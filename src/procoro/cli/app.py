@@ -1,0 +1,18 @@
+"""The click application: one subcommand a file."""
+
+from __future__ import annotations
+
+import click
+
+from procoro.cli.map import map_command
+
+__all__ = ["app"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="procoro")
+def app() -> None:
+    """Run Python functions on every core; lose no call when something dies."""
+
+
+app.add_command(map_command)

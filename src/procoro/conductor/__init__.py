@@ -1,0 +1,1 @@
+"""Where the pure part meets the world: events in, effects out, for one pool."""

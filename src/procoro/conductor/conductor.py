@@ -1,0 +1,277 @@
+"""Turns one pool: performs what the scheduler asks for, and tells it what came of it.
+
+Everything here runs in the crank's thread, except where a docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from procoro import kernel
+from procoro.calls import Fault, Run
+from procoro.conductor.inputs import Source
+from procoro.crank import Crank
+from procoro.engines.local import LocalEngine
+from procoro.scheduler import Scheduler
+from procoro.scheduler import messages as m
+from procoro.wire import codec
+from procoro.wire.library import Library
+
+logger = logging.getLogger("procoro")
+
+SAMPLE = 0.1  # seconds between two looks at the workers' memory
+SHORT = 0.04  # of the machine's memory: less than that left is too little
+SHORT_BYTES = 200 * 1024 * 1024
+
+
+class Sink(Protocol):
+    """Who takes the outcomes of a stream. Called in the crank's thread: must not wait."""
+
+    def deliver(self, outcome: Run | Fault) -> None:
+        """Calls have ended."""
+
+    def end(self, error: BaseException | None) -> None:
+        """No more will come. `error`: what the input iterator raised."""
+
+
+class StreamSide:
+    """What the conductor knows of a stream."""
+
+    __slots__ = ("error", "finished", "place", "shape", "sink", "source")
+
+    def __init__(self, place: int, shape: int, sink: Sink) -> None:
+        self.place = place
+        self.shape = shape
+        self.sink = sink
+        self.source: Source | None = None
+        self.error: BaseException | None = None
+        self.finished = False
+
+
+class Conductor:
+    """One pool's scheduler, engine and streams."""
+
+    def __init__(
+        self, size: int, most_calls: int | None, memory_limit: int | None, initializer: Initializer | None
+    ) -> None:
+        self.library = Library()
+        self.packer = codec.Packer(self.library)
+        self.ended = threading.Event()
+        self.crank = Crank.acquire()
+        self._scheduler = Scheduler(size, most_calls, memory_limit)
+        self._events: deque[m.Event] = deque()
+        self._streams: dict[int, StreamSide] = {}
+        self._answers: dict[int, Callable[[bool], None]] = {}
+        self._sample_at = 0.0
+        self._short = False
+        self._watches_limit = memory_limit is not None
+        try:
+            self._engine = LocalEngine(self.crank, self._events.append, _log, self.library)
+        except BaseException:
+            self.crank.post(self.crank.release)
+            self.library.close()
+            raise
+        if initializer is not None:
+            self._engine.initializer = initializer(self.packer, self.library)
+        self.crank.post(self._start)
+
+    def _start(self) -> None:
+        self.crank.add(self)
+        self._perform(self._scheduler.start(self.crank.now()))
+
+    # ---- for every thread
+
+    def open(self, opened: m.Opened, place: int, shape: int, sink: Sink, source: Source | None) -> None:
+        """Begin a stream. Any thread; so are the other public methods here."""
+        self.crank.post(lambda: self._open(opened, StreamSide(place, shape, sink), source))
+
+    def tell(self, event: m.Event) -> None:
+        """Tell the scheduler something."""
+        self.crank.post(lambda: self._events.append(event))
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Let the crank's thread do this, before it turns the pool."""
+        self.crank.post(call)
+
+    def supply(self, stream: int, items: Any, nbytes: int) -> None:
+        """Inputs have been pulled."""
+        self.crank.post(lambda: self._supplied(stream, items, nbytes))
+
+    def finish(self, stream: int, error: BaseException | None) -> None:
+        """The inputs are at their end."""
+        self.crank.post(lambda: self._finished(stream, error))
+
+    def ask(self, stream: int, number: int, kill: bool) -> bool:
+        """Cancel (or kill) a call; whether it will end by that. Waits for the crank."""
+        if self.ended.is_set() or threading.current_thread() is self.crank.thread:
+            return False
+        answered = threading.Event()
+        answer: list[bool] = []
+
+        def take(yes: bool) -> None:
+            answer.append(yes)
+            answered.set()
+
+        def cancel() -> None:
+            if self.ended.is_set():
+                take(False)
+                return
+            ticket = id(answered)
+            self._answers[ticket] = take
+            self._events.append(m.Cancelled(ticket, stream, number, kill))
+
+        self.crank.post(cancel)
+        answered.wait()
+        return answer[0]
+
+    # ---- the crank's turn
+
+    def turn(self) -> float | None:
+        """Handle all that has happened; when to come again."""
+        now = self.crank.now()
+        self._run_events(now)
+        due = self._scheduler.wake_at()
+        if due is not None and due <= now:
+            self._engine.look()  # the scheduler never asks whether a call has started: it has been told
+            self._run_events(now)
+            self._perform(self._scheduler.handle(m.Tick(), now))
+            self._run_events(now)
+            due = self._scheduler.wake_at()
+        if self._scheduler.ended:
+            return None
+        if self._scheduler.busy():
+            if now >= self._sample_at:
+                self._sample_memory(now)
+            due = self._sample_at if due is None else min(due, self._sample_at)
+        elif self._short:
+            self._sample_memory(now)
+            due = now + SAMPLE
+        return due
+
+    def _run_events(self, now: float) -> None:
+        while self._events:
+            event = self._events.popleft()
+            self._perform(self._scheduler.handle(event, now))
+
+    def _perform(self, effects: list[m.Effect]) -> None:
+        for effect in effects:
+            if type(effect) is m.Deliver:
+                self._streams[effect.stream].sink.deliver(effect.outcome)
+            elif type(effect) is m.Send:
+                self._send(effect)
+            elif type(effect) is m.Pull:
+                source = self._streams[effect.stream].source
+                assert source is not None
+                source.pull(effect.count, effect.nbytes)
+            else:
+                self._perform_rare(effect)
+
+    def _perform_rare(self, effect: m.Effect) -> None:
+        match effect:
+            case m.StreamEnded():
+                side = self._streams.pop(effect.stream)
+                side.sink.end(side.error)
+            case m.TakeBack():
+                self._engine.take_back(effect.worker)
+            case m.StartWorker():
+                self._engine.start(effect.worker)
+            case m.KillWorker():
+                self._engine.kill(effect.worker)
+            case m.RetireWorker():
+                self._engine.retire(effect.worker)
+            case m.Answer():
+                self._answers.pop(effect.ticket, _nobody)(effect.yes)
+            case m.StopPulling():
+                self._stop_pulling(effect.stream)
+            case m.GiveUp():
+                logger.error("procoro: no worker can be started, the pool is given up")
+            case m.Ended():
+                self._end()
+
+    def _stop_pulling(self, stream: int) -> None:
+        source = self._streams[stream].source
+        if source is not None:
+            source.stop()
+        else:
+            self._finished(stream, None)
+
+    def _send(self, effect: m.Send) -> None:
+        side = self._streams[effect.stream]
+        items = effect.items
+        if effect.offset or effect.count != len(items):
+            items = type(items)(items[effect.offset : effect.offset + effect.count])  # type: ignore[call-arg]
+        try:
+            self._engine.send(effect.worker, effect.span, effect.first, side.place, side.shape, items)
+        except OSError as error:  # no descriptor, no memory: these calls fail, by that name
+            failed = [
+                Run(effect.first + at, 1, False, 0, codec.Failure(codec.pack_failure(error)))
+                for at in range(effect.count)
+            ]
+            self._events.append(m.Recorded(effect.worker, effect.span, failed))
+            self._events.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
+
+    def _open(self, opened: m.Opened, side: StreamSide, source: Source | None) -> None:
+        if self._scheduler.ended:
+            side.sink.end(None)
+            return
+        side.source = source
+        self._streams[opened.stream] = side
+        self._events.append(opened)
+
+    def _supplied(self, stream: int, items: Any, nbytes: int) -> None:
+        side = self._streams.get(stream)
+        if side is not None and not side.finished:
+            self._events.append(m.Supplied(stream, items, nbytes))
+
+    def _finished(self, stream: int, error: BaseException | None) -> None:
+        side = self._streams.get(stream)
+        if side is not None and not side.finished:
+            side.finished = True
+            side.error = error
+            self._events.append(m.Exhausted(stream))
+
+    def _end(self) -> None:
+        self._engine.close()
+        self.crank.remove(self)
+        self.library.close()
+        self.ended.set()
+        for answer in self._answers.values():
+            answer(False)
+        self.crank.release()
+
+    # ---- memory
+
+    def _sample_memory(self, now: float) -> None:
+        self._sample_at = now + SAMPLE
+        for number in self._engine.busy():
+            held = self._engine.memory(number)
+            if self._watches_limit:
+                self._events.append(m.MemorySeen(number, held))
+        left, total = kernel.memory_left()
+        short = left < min(SHORT * total, SHORT_BYTES)
+        if short != self._short:
+            self._short = short
+            if short:
+                logger.warning("procoro: %.0f MiB of memory left: no new call is started until there is room", left / 2**20)
+            self._events.append(m.MemoryShort(short))
+        self._run_events(now)
+
+
+Initializer = Callable[[codec.Packer, Library], tuple[int, int, bytes]]
+
+
+def _log(data: bytes) -> None:
+    """A worker's log record reaches the handlers of this process."""
+    record = logging.makeLogRecord(pickle.loads(data))
+    target = logging.getLogger(record.name)
+    if target.isEnabledFor(record.levelno):
+        target.handle(record)
+
+
+def _nobody(yes: bool) -> None:
+    """Nobody waits for this answer."""

@@ -1,0 +1,158 @@
+"""The one thread per process that turns every pool: it waits for descriptors and timers, and calls back.
+
+It starts with the first pool and ends with the last. The user's threads only post to it and wait; so no signal
+handler and no Ctrl-C of theirs can land between two steps of a scheduler.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
+STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped
+
+logger = logging.getLogger("procoro")
+
+
+class Turned(Protocol):
+    """Who is turned by the crank."""
+
+    def turn(self) -> float | None:
+        """Do what is due; the time (of `Crank.now`) at which to come again, None for never."""
+
+
+class Crank:
+    """The loop. `post` is for every thread, all else for the crank's own."""
+
+    _current: Crank | None = None
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._awake = False
+        self._turned: list[Turned] = []
+        self.users = 0
+        self._now = self._seen = time.monotonic()
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
+        self.thread = threading.Thread(target=self._run, name="procoro", daemon=True)
+
+    @classmethod
+    def acquire(cls) -> Crank:
+        """The crank of this process, started if need be."""
+        with cls._lock:
+            crank = cls._current
+            if crank is None:
+                crank = cls._current = cls()
+                crank.thread.start()
+            crank.users += 1
+            return crank
+
+    def release(self) -> None:
+        """Called in the crank's thread: one pool less."""
+        with self._lock:
+            self.users -= 1
+            if not self.users and Crank._current is self:
+                Crank._current = None
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Let the crank's thread call this soon, in the order of posting."""
+        self._calls.append(call)
+        if not self._awake:
+            self._awake = True
+            try:
+                os.write(self._wake_write, b".")
+            except BlockingIOError:
+                pass  # it is full: the crank will wake
+
+    def add(self, turned: Turned) -> None:
+        """Turn this one, too."""
+        self._turned.append(turned)
+
+    def remove(self, turned: Turned) -> None:
+        """Do not turn this one any more."""
+        self._turned.remove(turned)
+
+    def watch(self, file: socket.socket | int, call: Callable[[], None]) -> None:
+        """Call whenever the descriptor can be read. Watching it twice is watching it once."""
+        try:
+            self._selector.register(file, selectors.EVENT_READ, call)
+        except KeyError:
+            self._selector.modify(file, selectors.EVENT_READ, call)
+
+    def unwatch(self, file: socket.socket | int) -> None:
+        """Forget a descriptor, before it is closed."""
+        try:
+            self._selector.unregister(file)
+        except (KeyError, ValueError):
+            pass
+
+    def now(self) -> float:
+        """Seconds for which this process has been running.
+
+        A process that was stopped for a minute (SIGSTOP, a suspended machine) finds every deadline passed, though
+        nobody had a chance to meet it: that minute does not count.
+        """
+        seen = time.monotonic()
+        self._now += min(seen - self._seen, STOPPED)
+        self._seen = seen
+        return self._now
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            pass
+
+    def _run(self) -> None:
+        wake_at: float | None = None
+        while True:
+            with self._lock:
+                if not self.users and not self._calls:
+                    break
+            timeout = None
+            if self._calls:
+                timeout = 0.0
+            elif wake_at is not None:
+                timeout = min(max(wake_at - self.now(), 0.0), LONGEST_LOOK)
+            self._awake = False
+            if self._calls:
+                timeout = 0.0
+            for key, _ in self._selector.select(timeout):
+                self._call(key.data)
+            self._awake = True
+            while self._calls:
+                self._call(self._calls.popleft())
+            wake_at = None
+            for turned in list(self._turned):
+                due = turned.turn()
+                if due is not None and (wake_at is None or due < wake_at):
+                    wake_at = due
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            logger.exception("procoro: a bug in procoro itself, please report it")
+
+
+def _forget_in_child() -> None:
+    Crank._current = None
+    Crank._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

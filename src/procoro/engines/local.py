@@ -1,0 +1,330 @@
+"""Workers on this machine. All methods run in the crank's thread.
+
+Every answer is an event, told in the order in which it must be known: first what the record says, then what
+follows from it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from procoro import kernel
+from procoro.calls import Run, WorkerEnd
+from procoro.crank import Crank
+from procoro.engines.template import TemplateProcess
+from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
+from procoro.wire import blocks, channel, codec, record
+from procoro.wire.library import Library
+from procoro.worker import state
+
+Tell = Callable[[Event], None]
+
+
+class Member:
+    """A worker, as the engine holds it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.pid = 0
+        self.pidfd = -1
+        self.end, self.theirs = channel.pair()
+        self.end.setblocking(False)
+        try:
+            self.record = record.Record.create()
+        except BaseException:
+            self.end.close()
+            self.theirs.close()
+            raise
+        self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
+        self.free = list(range(record.SLOTS))
+        self.blocks: dict[int, memoryview] = {}
+        self.failure: codec.Failure | None = None
+        self.killed = False
+        self.memory = 0  # bytes, when last looked at
+        self.loaded = 0
+        self.oom_kills = kernel.out_of_memory_kills()
+
+    def close(self) -> None:
+        """Give all that it held back."""
+        self.end.close()
+        self.theirs.close()
+        self.record.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+
+class LocalEngine:
+    """The workers of one pool."""
+
+    def __init__(self, crank: Crank, tell: Tell, log: Callable[[bytes], None], library: Library) -> None:
+        self._crank = crank
+        self._tell = tell
+        self._log = log
+        self._library = library
+        self._members: dict[int, Member] = {}
+        self._template = TemplateProcess.acquire()
+        self._released: list[TemplateProcess] = []  # dead, but the lifelines of living workers hang on them
+        self.initializer: tuple[int, int, bytes] | None = None
+
+    # ---- starting and ending
+
+    def start(self, number: int) -> None:
+        """Start a worker under this number."""
+        try:
+            member = self._members[number] = Member(number)
+        except OSError as error:
+            self._tell(WorkerLost(number, 0, _not_started(f"{error}")))
+            return
+        self._crank.watch(member.end, lambda: self._listen(member))
+        self._request(member)
+
+    def _request(self, member: Member) -> None:
+        try:
+            self._watch_template()
+            self._send_request(member)
+        except OSError as error:
+            self._bury(member, _not_started(f"{error}"))
+
+    def _watch_template(self) -> None:
+        if not self._template.alive:
+            self._let_template_go()
+            self._template = TemplateProcess.acquire()
+        template = self._template
+        template.on_death[self] = self._template_died
+        self._crank.watch(template.control, lambda: template.listen(self._crank))
+
+    def _let_template_go(self) -> None:
+        self._template.on_death.pop(self, None)
+        self._released.append(self._template)
+
+    def _send_request(self, member: Member) -> None:
+        fd = kernel.shared_file("procoro-state")
+        streams = [_standard(number) for number in range(3)]
+        try:
+            os.write(fd, pickle.dumps((state.capture(), self.initializer), 5))
+            fds = [member.theirs.fileno(), member.record.fd, self._library.fd, fd, *streams]
+            self._template.start(
+                fds,
+                lambda pid, pidfd: self._started(member, pid, pidfd),
+                lambda status: self._exited(member, status),
+            )
+        finally:
+            os.close(fd)
+            for stream in streams:
+                os.close(stream)
+
+    def _started(self, member: Member, pid: int, pidfd: int) -> None:
+        member.pid, member.pidfd = pid, pidfd
+        member.theirs.close()  # so that its end is seen here, and a send to the dead fails
+        if member.killed:
+            self._signal(member)
+
+    def _exited(self, member: Member, status: int) -> None:
+        if status < 0:
+            self._bury(member, _not_started(os.strerror(-status)))
+        else:
+            self._bury(member, WorkerEnd(member.pid, status))
+
+    def _template_died(self) -> None:
+        """Workers live on without it; how they end can no more be learnt."""
+        for member in list(self._members.values()):
+            if not member.pid:
+                self._request(member)
+            else:
+                self._watch_orphan(member)
+
+    def _watch_orphan(self, member: Member) -> None:
+        self._crank.watch(member.pidfd, lambda: self._bury(member, WorkerEnd(member.pid, None)))
+
+    def _bury(self, member: Member, end: WorkerEnd) -> None:
+        if self._members.pop(member.number, None) is None:
+            return
+        self._listen(member)
+        self._look(member)
+        self._crank.unwatch(member.end)
+        if member.pidfd >= 0:
+            self._crank.unwatch(member.pidfd)
+        end.failure = member.failure
+        end.memory = member.memory
+        end.oom = (
+            not member.killed
+            and end.status is not None
+            and os.WIFSIGNALED(end.status)
+            and os.WTERMSIG(end.status) == signal.SIGKILL
+            and kernel.out_of_memory_kills() > member.oom_kills
+        )
+        begun = member.record.header[record.TAKEN]
+        member.close()
+        self._tell(WorkerLost(member.number, begun, end))
+
+    def kill(self, number: int) -> None:
+        """End a worker at once; its loss is told later."""
+        member = self._members.get(number)
+        if member is not None:
+            member.killed = True
+            self._signal(member)
+
+    def _signal(self, member: Member) -> None:
+        if member.pidfd >= 0:
+            try:
+                signal.pidfd_send_signal(member.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def retire(self, number: int) -> None:
+        """Ask an idle worker to leave."""
+        member = self._members.get(number)
+        if member is not None:
+            self._send_to(member, [channel.QUIT], ())
+
+    def close(self) -> None:
+        """All workers are gone: let the template go, too."""
+        self._let_template_go()
+        for template in self._released:
+            template.release(self._crank)
+
+    # ---- spans
+
+    def send(
+        self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any]
+    ) -> None:
+        """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
+        member = self._members.get(number)
+        if member is None:
+            return
+        packing, pieces, block = codec.pack_span(items)
+        slot = member.free.pop()
+        member.record.set_end(slot, span, len(items))
+        member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
+        head = channel.SPAN_HEAD.pack(
+            channel.SPAN, shape, packing, slot, span, len(items), place, self._library.length
+        )
+        self._send_to(member, [head, *pieces], () if block is None else (block,))
+        if block is not None:
+            os.close(block)
+
+    def _send_to(self, member: Member, pieces: Sequence[bytes], fds: Sequence[int]) -> None:
+        try:
+            channel.send(member.end, pieces, fds)
+        except (BrokenPipeError, ConnectionError):
+            pass  # it is dead, and will be buried
+
+    def take_back(self, number: int) -> None:
+        """Let the worker begin no call but the one it may be in."""
+        member = self._members.get(number)
+        if member is None:
+            return
+        self._look(member)
+        written = {}
+        taken = member.record.header[record.TAKEN]
+        for span, (recorded, _) in member.spans.items():
+            # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
+            written[span] = recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen)
+            if written[span] < recorded.count:
+                member.record.set_end(recorded.slot, span, written[span])
+        # From here the worker sees these ends before it begins another call, or we see that it has begun one.
+        kernel.barrier()
+        self._look(member)
+        taken = member.record.header[record.TAKEN]
+        limits = {}
+        for span, (recorded, _) in member.spans.items():
+            at_least = recorded.seen + 1 if span == taken else recorded.seen
+            limits[span] = min(max(written.get(span, 0), at_least), recorded.count)
+        self._tell(TakenBack(number, limits))
+
+    def look(self) -> None:
+        """Read all records."""
+        for member in list(self._members.values()):
+            if member.spans:
+                self._look(member)
+
+    def memory(self, number: int) -> int:
+        """Bytes that a worker holds."""
+        member = self._members[number]
+        member.memory = kernel.resident(member.pid) if member.pid else 0
+        return member.memory
+
+    def busy(self) -> list[int]:
+        """The workers that there are."""
+        return list(self._members)
+
+    def _look(self, member: Member) -> None:
+        for span, (recorded, first) in member.spans.items():
+            runs = []
+            for at, count, kind, ends, data in recorded.read():
+                packed = self._packed(member, kind, ends, data)
+                nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
+                ok = kind in (record.VALUE, record.BIG_VALUE)
+                runs.append(Run(first + at, count, ok, nbytes, packed))
+            if runs:
+                self._tell(Recorded(member.number, span, runs))
+        loaded = member.record.header[record.LOADED]
+        if loaded > member.loaded:
+            member.loaded = loaded
+            self._tell(Begun(member.number, loaded))
+
+    def _packed(self, member: Member, kind: int, ends: list[int], data: bytes) -> Any:
+        if kind == record.VALUE:
+            return codec.Values(data, ends)
+        if kind == record.FAILURE:
+            return codec.Failure(data)
+        number = int.from_bytes(data, "little")
+        if number not in member.blocks:
+            self._listen(member)  # it was sent before its outcome was recorded
+        block = member.blocks.pop(number)
+        if kind == record.BIG_VALUE:
+            return codec.BigValue(block)
+        return codec.Failure(blocks.body(block))
+
+    # ---- what workers say
+
+    def _listen(self, member: Member) -> None:
+        while True:
+            try:
+                message, fds = channel.receive(member.end)
+            except (BlockingIOError, OSError):
+                return
+            kind = message[:1]
+            if not message:
+                # Its end is closed by all; if it lives on all the same, it can get no more calls.
+                self._crank.unwatch(member.end)
+                return
+            if kind == channel.LOOK:
+                self._look(member)
+            elif kind == channel.ENDED:
+                self._end_span(member, message)
+            elif kind == channel.BLOCK:
+                member.blocks[channel.BLOCK_HEAD.unpack(message)[1]] = blocks.map_bytes(fds[0])
+            elif kind == channel.READY:
+                self._tell(WorkerReady(member.number))
+            elif kind == channel.FAILED_TO_START:
+                member.failure = codec.Failure(message[1:])
+            elif kind == channel.LOG:
+                self._log(message[1:])
+
+    def _end_span(self, member: Member, message: bytes) -> None:
+        _, span, ran, seconds = channel.ENDED_HEAD.unpack(message)
+        self._look(member)
+        recorded, _ = member.spans.pop(span)
+        member.free.append(recorded.slot)
+        self._tell(SpanEnded(member.number, span, ran, seconds))
+
+
+def _not_started(reason: str) -> WorkerEnd:
+    end = WorkerEnd(0, None)
+    end.reason = reason
+    return end
+
+
+def _standard(number: int) -> int:
+    """A copy of a standard stream as it is now; /dev/null where it is closed."""
+    try:
+        return os.dup(number)
+    except OSError:
+        return os.open(os.devnull, os.O_RDWR)
+
+

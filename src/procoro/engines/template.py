@@ -1,0 +1,159 @@
+"""The parent's side of the template process: one for all pools of this process, while there is one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import procoro
+from procoro.crank import Crank
+from procoro.wire import channel
+
+Started = Callable[[int, int], None]  # pid, pidfd
+Exited = Callable[[int], None]  # wait status; negative: an errno, it could not be forked
+
+
+class TemplateProcess:
+    """A running template. Ends when the last who uses it lets it go, or with this process."""
+
+    _current: TemplateProcess | None = None
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self.control, theirs = channel.pair()
+        their_lifeline, self._lifeline = os.pipe()
+        self.users = 0
+        self.alive = True
+        self._ticket = 0
+        self._waiting: dict[int, tuple[Started, Exited]] = {}
+        self.on_death: dict[object, Callable[[], None]] = {}  # by engine
+        try:
+            self.pid = _spawn(theirs.fileno(), their_lifeline)
+        finally:
+            theirs.close()
+            os.close(their_lifeline)
+        self.control.setblocking(False)
+
+    @classmethod
+    def acquire(cls) -> TemplateProcess:
+        """The template of this process, started if there is none that lives."""
+        with cls._lock:
+            template = cls._current
+            if template is None or not template.alive:
+                template = cls._current = cls()
+            template.users += 1
+            return template
+
+    def release(self, crank: Crank) -> None:
+        """Let it go; the last user ends it, and with it every worker that is still alive."""
+        with self._lock:
+            self.users -= 1
+            if self.users:
+                return
+            if TemplateProcess._current is self:
+                TemplateProcess._current = None
+        self.alive = False
+        crank.unwatch(self.control)
+        os.close(self._lifeline)
+        self.control.close()
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._reap()
+
+    def _reap(self) -> None:
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:  # somebody else's os.wait() was faster
+            pass
+
+    def start(self, fds: list[int], started: Started, exited: Exited) -> None:
+        """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
+        self._ticket += 1
+        self._waiting[self._ticket] = started, exited
+        channel.send(self.control, [channel.START_HEAD.pack(channel.START, self._ticket)], fds)
+
+    def listen(self, crank: Crank) -> None:
+        """Hand on what the template has said; if it is gone, tell the engines."""
+        while self.alive:
+            try:
+                message, fds = channel.receive(self.control)
+            except BlockingIOError:
+                return
+            if not message:
+                self.alive = False
+                crank.unwatch(self.control)
+                for tell in list(self.on_death.values()):
+                    tell()
+            elif message[:1] == channel.STARTED:
+                _, ticket, pid = channel.STARTED_HEAD.unpack(message)
+                self._waiting[ticket][0](pid, fds[0])
+            else:
+                _, ticket, status = channel.EXITED_HEAD.unpack(message)
+                self._waiting.pop(ticket)[1](status)
+
+    def forked(self) -> None:
+        """In a child that the user forked: this is the parent's business."""
+        self.alive = False
+        os.close(self._lifeline)
+        self.control.close()
+
+
+def _forget_in_child() -> None:
+    template = TemplateProcess._current
+    TemplateProcess._current = None
+    TemplateProcess._lock = threading.Lock()
+    if template is not None:
+        template.forked()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+def _spawn(control: int, lifeline: int) -> int:
+    if not sys.executable:
+        raise RuntimeError("procoro cannot start workers: sys.executable does not name a Python interpreter")
+    root = os.path.dirname(os.path.dirname(os.path.abspath(procoro.__file__)))
+    code = (
+        f"import sys; sys.path.insert(0, {root!r}); from procoro.worker.template import main; "
+        f"del sys.path[0]; main({CONTROL}, {LIFELINE})"
+    )
+    actions = [
+        (os.POSIX_SPAWN_DUP2, control, CONTROL_ASIDE),
+        (os.POSIX_SPAWN_DUP2, lifeline, LIFELINE),
+        (os.POSIX_SPAWN_DUP2, CONTROL_ASIDE, CONTROL),
+        (os.POSIX_SPAWN_CLOSE, CONTROL_ASIDE),
+    ]
+    arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", code]
+    return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[])
+
+
+# High numbers, so that none of our own descriptors is in the way while they are moved.
+CONTROL, LIFELINE, CONTROL_ASIDE = 300, 301, 302
+
+
+def _interpreter_flags() -> list[str]:
+    """The flags of this interpreter, for another like it."""
+    letters = {
+        "debug": "d",
+        "dont_write_bytecode": "B",
+        "no_site": "S",
+        "verbose": "v",
+        "bytes_warning": "b",
+        "quiet": "q",
+        "optimize": "O",
+    }
+    flags = [f"-{letter * getattr(sys.flags, name)}" for name, letter in letters.items() if getattr(sys.flags, name)]
+    if sys.flags.isolated:
+        flags.append("-I")
+    else:
+        flags += ["-E"] * sys.flags.ignore_environment + ["-s"] * sys.flags.no_user_site
+    flags += [f"-W{option}" for option in sys.warnoptions]
+    flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    return flags
+
+

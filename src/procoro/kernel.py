@@ -1,0 +1,143 @@
+"""Every call to the kernel that is not the same everywhere, in one place.
+
+procoro is made for Linux (x86-64 and ARM64). What another system lacks is refused here, in words.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("procoro does not support Windows yet: it needs fork and descriptors that can be passed")
+
+F_SETSIG = 10
+MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
+MEMBARRIER_GLOBAL = 1 << 0  # 10 ms
+MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1  # 1 µs, for processes that have registered
+MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
+
+# May another processor see two stores of ours in another order? Not on x86.
+STORES_IN_ORDER = platform.machine() in ("x86_64", "AMD64", "i686")
+
+
+def shared_file(name: str, size: int = 0) -> int:
+    """A descriptor of anonymous shared memory, gone with its last holder: no name, no litter."""
+    if not hasattr(os, "memfd_create"):
+        raise NotImplementedError("procoro needs memfd_create, which this system lacks: Linux is supported")
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd
+
+
+def arm_lifeline(pipe: int) -> int:
+    """Let the kernel kill this process when the writing end of `pipe` is closed, also in a C loop.
+
+    `PR_SET_PDEATHSIG` would not do: a worker's parent is the template, and it fires with the *thread* that forked.
+    Signals belong to the open file description, so each process reopens the pipe and keeps the new descriptor.
+    """
+    import fcntl
+    import select
+
+    own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(own, F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+    poll = select.poll()
+    poll.register(own, 0)
+    if poll.poll(0):  # it was closed before we listened
+        os._exit(1)
+    return own
+
+
+def _membarrier(command: int) -> int:
+    import ctypes
+
+    assert MEMBARRIER is not None
+    return int(ctypes.CDLL(None, use_errno=True).syscall(MEMBARRIER, command, 0, 0))
+
+
+def accept_barriers() -> None:
+    """Take part in `barrier()` at its fast price; inherited over fork."""
+    if MEMBARRIER is not None:
+        _membarrier(MEMBARRIER_REGISTER_GLOBAL_EXPEDITED)
+
+
+def barrier() -> None:
+    """After this, every store that a registered process had made is seen here, and it sees all of ours.
+
+    The asymmetric half of a Dekker handshake (Linux: membarrier): workers pay nothing.
+    """
+    if MEMBARRIER is None or _membarrier(MEMBARRIER_GLOBAL_EXPEDITED) < 0:
+        import time
+
+        time.sleep(0.001)  # no such call: store buffers drain within nanoseconds
+
+
+def umask() -> int:
+    """This process's umask, read without changing it."""
+    with open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def cores() -> int:
+    """Cores that this process may use: its affinity, within its cgroup's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, count)
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process holds; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def memory_left() -> tuple[int, int]:
+    """Bytes that can still be had, and bytes in all: the tighter of the machine and its cgroup."""
+    total = available = 0
+    with open("/proc/meminfo", "rb") as file:
+        for line in file:
+            if line.startswith(b"MemTotal:"):
+                total = int(line.split()[1]) * 1024
+            elif line.startswith(b"MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+                break
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    if limit and used is not None and limit - used < available:
+        return limit - used, limit
+    return available, total
+
+
+def out_of_memory_kills() -> int:
+    """How many processes the kernel has killed for memory since it started."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None

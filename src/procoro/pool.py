@@ -1,0 +1,506 @@
+"""`Pool`: `multiprocessing.Pool`'s methods, and what is missing there. Arguments are checked here, once, in words."""
+
+from __future__ import annotations
+
+from procoro.engines.template import TemplateProcess
+
+_template = TemplateProcess  # imported first: it is started before the rest of this module's imports are used
+
+import atexit  # noqa: E402
+import itertools  # noqa: E402
+import pickle  # noqa: E402
+import re  # noqa: E402
+import threading  # noqa: E402
+import weakref  # noqa: E402
+from collections import deque  # noqa: E402
+from collections.abc import Callable, Iterable, Mapping, Sequence  # noqa: E402
+from typing import Any, ParamSpec, Self, TypeVar  # noqa: E402
+
+from procoro import kernel  # noqa: E402
+from procoro.conductor.conductor import Conductor  # noqa: E402
+from procoro.conductor.inputs import IteratorSource, SequenceSource, Source  # noqa: E402
+from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back  # noqa: E402
+from procoro.scheduler import messages as m  # noqa: E402
+from procoro.wire import codec  # noqa: E402
+from procoro.wire.library import Library  # noqa: E402
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+GATHERED = 256  # submits in one batch
+SUBMITS = 0  # the lane that all submits of a pool share
+UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+class Pool:
+    """Worker processes that run calls; what dies in one of them harms only its own call.
+
+    Args:
+        processes: how many workers; None: the cores that this process may use.
+        initializer: called in every worker before its first call, as `initializer(*initargs)`.
+        maxtasksperchild: calls after which a worker is replaced; None: never.
+        timeout: seconds that a call may run before it is ended, with its worker; None: no limit.
+        retries: how often a call that failed is run again. 0: no call is ever started twice.
+        memory_limit: bytes (or "2 GiB") of one worker; the call that exceeds it is ended.
+        name: for logs and `repr`.
+
+    No `if __name__ == "__main__"` is needed, and lambdas and closures work.
+
+    >>> from procoro import Pool
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, -2, 3])
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
+        memory_limit: int | str | None = None,
+        name: str | None = None,
+    ) -> None:
+        size = kernel.cores() if processes is None else _count("processes", processes, 1)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if maxtasksperchild is not None:
+            maxtasksperchild = _count("maxtasksperchild", maxtasksperchild, 1)
+        self._timeout = _seconds("timeout", timeout)
+        self._retries = _count("retries", retries, 0)
+        self._memory_limit = _bytes("memory_limit", memory_limit)
+        self._name = name
+        self._size = size
+        self._state = "RUN"
+        self._streams = itertools.count(1)
+        self._lanes = itertools.count(1)
+        self._lock = threading.Lock()
+        self._gathered: deque[tuple[Batch, int, int]] = deque()
+        self._open: tuple[Batch, tuple[Any, ...]] | None = None
+        self._conductor = Conductor(
+            size, maxtasksperchild, self._memory_limit, _initializer(initializer, tuple(initargs))
+        )
+        _pools.add(self)
+        # Dropping the pool drops no call: what is left runs to its end, then the workers go.
+        self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())
+        self._finalizer.atexit = False
+
+    def __repr__(self) -> str:
+        name = f" {self._name!r}" if self._name else ""
+        return f"<procoro.Pool{name} state={self._state} processes={self._size}>"
+
+    # ------------------------------------------------------------------------------------- single calls
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
+        """Run `fn(*args, **kwargs)` in a worker; return at once.
+
+        Of a function of `__main__`, a submit sees which objects its globals are, not what has been changed
+        inside of a list or dict since it was sent; `map` and `imap` look.
+
+        Raises:
+            procoro.errors.PoolClosed: the pool takes no more calls.
+            procoro.errors.NotPicklable: the function or an argument cannot travel; the message gives its path.
+
+        >>> with Pool(2) as pool:
+        ...     pool.submit(pow, 2, 10).get()
+        1024
+        """
+        return self._submit(fn, args, kwargs)
+
+    def _submit(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Result[T]:
+        self._check_running()
+        place = self._pack_function(fn, again=False)
+        plain = not kwargs and codec.SCALARS.issuperset(map(type, args))
+        value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs))
+        key = (place, plain)
+        with self._lock:
+            self._check_running()
+            if self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
+                self._open_batch(fn, place, key)
+            assert self._open is not None
+            batch = self._open[0]
+            result: Result[T] = Result(batch, len(batch.results))
+            batch.values.append(value)
+            batch.results.append(result)
+        return result
+
+    def _open_batch(self, fn: Callable[..., Any], place: int, key: tuple[Any, ...]) -> None:
+        """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
+        batch = Batch(self._context(fn, codec.FULL, self._timeout))
+        self._open = batch, key
+        if not self._gathered:
+            self._conductor.post(self._fetch)
+        self._gathered.append((batch, place, next(self._streams)))
+
+    def _fetch(self) -> None:
+        """In the crank's thread: take what has been submitted."""
+        with self._lock:
+            gathered, self._gathered, self._open = self._gathered, deque(), None
+        for batch, place, stream in gathered:
+            batch.context.stream = stream
+            items: Any = codec.PlainInputs(batch.values)
+            nbytes = 64 * len(batch.values)
+            if not codec.is_plain(batch.values, codec.FULL):
+                items = codec.PackedInputs(batch.values)
+                nbytes = sum(one.nbytes if isinstance(one, codec.Parts) else len(one) for one in items)
+            batch.values = []
+            opened = m.Opened(
+                stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries
+            )
+            self._conductor.open(opened, place, codec.FULL, batch, None)
+            self._conductor.supply(stream, items, nbytes)
+            self._conductor.finish(stream, None)
+
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
+        """Run `func(*args, **kwds)` in a worker and wait for its result."""
+        return self._submit(func, tuple(args), kwds or {}).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Result[T]:
+        """As `submit`. When the call has ended, `callback(value)` or `error_callback(exception)` runs in this process,
+        in procoro's thread: it should be short, and must not wait for another call."""
+        _callable("callback", callback)
+        _callable("error_callback", error_callback)
+        result = self._submit(func, tuple(args), kwds or {})
+        if callback is not None or error_callback is not None:
+
+            def tell(done: Any) -> None:
+                ok, outcome = done._get(0)
+                call_back(callback if ok else error_callback, outcome)
+
+            result.add_done_callback(tell)
+        return result
+
+    # ---------------------------------------------------------------------------------------------- maps
+
+    def map(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None) -> list[T]:
+        """`[func(x) for x in iterable]`, on all workers. Raises the exception of the first call that failed.
+
+        `chunksize`: calls that travel together; None: learnt from their run time.
+        """
+        return self.map_async(func, iterable, chunksize).get()
+
+    def starmap(
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
+        """As `map`, with `func(*x)`."""
+        return self.starmap_async(func, iterable, chunksize).get()
+
+    def map_async(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
+        """As `map`, but returns at once. The callbacks run as those of `apply_async`."""
+        return self._map(func, _sequence(iterable), chunksize, callback, error_callback, codec.ONE)
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]:
+        """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
+        values = [tuple(arguments) for arguments in iterable]
+        return self._map(func, values, chunksize, callback, error_callback, codec.STAR)
+
+    def _map(
+        self,
+        func: Callable[..., T],
+        values: Sequence[Any],
+        chunksize: int | None,
+        callback: Callable[[list[T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+        shape: int,
+    ) -> MapResult[T]:
+        _callable("callback", callback)
+        _callable("error_callback", error_callback)
+        context = self._context(func, shape, self._timeout)
+        result: MapResult[T] = MapResult(context, callback, error_callback)
+        self._stream(func, values, context, result, chunksize, self._retries, window=False, ordered=False)
+        return result
+
+    def imap(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[T]:
+        """The values of `func(x)` for each x, in order, as they come: a stream for `for`, `async for` and `next`.
+
+        Inputs are pulled as they are needed: at most 4,096 of them (or twice what may run at once) and 16 MiB (or
+        one) are ahead of the consumer. A generator runs in a thread of its own.
+
+        `chunksize`: calls that travel together; None: learnt from their run time. `timeout` and `retries`: as for
+        the pool, whose they replace.
+        """
+        return self._imap(func, iterable, chunksize, timeout, retries, ordered=True)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[T]:
+        """As `imap`, with the values as they are done, in any order."""
+        return self._imap(func, iterable, chunksize, timeout, retries, ordered=False)
+
+    def _imap(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Any],
+        chunksize: int | None,
+        timeout: float | None,
+        retries: int | None,
+        ordered: bool,
+    ) -> Stream[T]:
+        limit = self._timeout if timeout is None else _seconds("timeout", timeout)
+        again = self._retries if retries is None else _count("retries", retries, 0)
+        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+            raise TypeError(f"{type(iterable).__name__!r} object is not iterable")
+        context = self._context(func, codec.ONE, limit)
+        inbox = Inbox(context)
+        self._stream(func, iterable, context, inbox, chunksize, again, window=True, ordered=ordered)
+        return Stream(inbox)
+
+    def _stream(
+        self,
+        func: Callable[..., Any],
+        values: Iterable[Any],
+        context: Context,
+        sink: Any,
+        chunksize: int | None,
+        retries: int,
+        *,
+        window: bool,
+        ordered: bool,
+    ) -> None:
+        if chunksize is not None:
+            chunksize = min(_count("chunksize", chunksize, 1), 1024)
+        self._check_running()
+        place = self._pack_function(func, again=True)
+        conductor, stream = self._conductor, next(self._streams)
+        context.stream = stream
+        kind: Any = SequenceSource if type(values) in (list, tuple, range) else IteratorSource
+        source: Source = kind(
+            values,
+            context.shape,
+            conductor.packer,
+            lambda items, nbytes: conductor.supply(stream, items, nbytes),
+            lambda error: conductor.finish(stream, error),
+        )
+        opened = m.Opened(
+            stream,
+            next(self._lanes),
+            place,
+            pulled=True,
+            window=window,
+            ordered=ordered,
+            total=len(values) if isinstance(values, (list, tuple, range)) else None,
+            timeout=context.timeout,
+            retries=retries,
+            chunk=chunksize,
+        )
+        with self._lock:
+            self._check_running()
+            conductor.open(opened, place, context.shape, sink, source)
+
+    # ------------------------------------------------------------------------------------------- the end
+
+    def close(self) -> None:
+        """Take no more calls. The workers leave when all that were handed in have ended."""
+        with self._lock:
+            if self._state == "RUN":
+                self._state = "CLOSE"
+                self._conductor.tell(m.CloseAsked())
+
+    def terminate(self) -> None:
+        """End all calls and workers now; calls that had not ended raise `PoolTerminated`. Waits for the workers."""
+        self._terminate()
+        if threading.current_thread() is not self._conductor.crank.thread:
+            self._conductor.ended.wait()
+
+    def _terminate(self) -> None:
+        with self._lock:
+            self._state = "TERMINATE"
+        self._conductor.tell(m.TerminateAsked())
+
+    def join(self) -> None:
+        """Wait until all workers have left. Call `close` or `terminate` first; else a ValueError.
+
+        While somebody joins, streams that nobody consumes are not bounded: the one who waits may be the consumer.
+        """
+        if self._state == "RUN":
+            raise ValueError("Pool is still running")
+        if threading.current_thread() is self._conductor.crank.thread:
+            raise RuntimeError("a callback cannot join its own pool: it would wait for itself")
+        self._conductor.tell(m.Unbounded())
+        self._conductor.ended.wait()
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.terminate()
+
+    async def __aenter__(self) -> Self:
+        self._check_running()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        import asyncio
+
+        self._terminate()
+        await asyncio.get_running_loop().run_in_executor(None, self._conductor.ended.wait)
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    # ------------------------------------------------------------------------------------------- helpers
+
+    def _check_running(self) -> None:
+        if self._state != "RUN" or self._conductor.ended.is_set():
+            from procoro import errors
+
+            raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
+
+    def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:
+        return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit)
+
+    def _pack_function(self, func: Callable[..., Any], again: bool) -> int:
+        if not callable(func):
+            raise TypeError(f"a callable is needed, got {func!r}")
+        try:
+            return self._conductor.packer.function(func, again)
+        except Exception as error:
+            raise _not_picklable(func, f"function {_name_of(func)}") from error
+
+    def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return self._conductor.packer.value((args, kwargs))
+        except Exception as error:
+            for path, value in [
+                *((f"args[{index}]", value) for index, value in enumerate(args)),
+                *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
+            ]:
+                if codec.fails(value):
+                    raise _not_picklable(value, path) from error
+            raise _not_picklable((args, kwargs), "arguments") from error
+
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def _terminate_all() -> None:
+    """At exit: a forgotten pool is terminated."""
+    for pool in list(_pools):
+        if not pool._conductor.ended.is_set():
+            pool.terminate()
+
+
+def _forget_in_child() -> None:
+    for pool in list(_pools):
+        pool._state = "FORKED"
+    _pools.clear()
+
+
+atexit.register(_terminate_all)
+
+
+def _initializer(
+    function: Callable[..., object] | None, arguments: tuple[Any, ...]
+) -> Callable[[codec.Packer, Library], tuple[int, int, bytes]] | None:
+    if function is None:
+        return None
+
+    def pack(packer: codec.Packer, library: Library) -> tuple[int, int, bytes]:
+        try:
+            place = packer.function(function, again=True)
+        except Exception as error:
+            raise _not_picklable(function, "initializer") from error
+        try:
+            data = packer.value(arguments)
+        except Exception as error:
+            raise _not_picklable(arguments, "initargs") from error
+        if isinstance(data, codec.Parts):
+            data = pickle.dumps(arguments, 5)
+        return library.length, place, data
+
+    return pack
+
+
+def _not_picklable(value: Any, path: str) -> Exception:
+    from procoro import errors
+
+    return errors.NotPicklable(codec.describe_failure_to_pack(value, path))
+
+
+def _name_of(func: Any) -> str:
+    name = getattr(func, "__qualname__", None) or getattr(getattr(func, "func", None), "__qualname__", None)
+    return str(name or type(func).__qualname__)
+
+
+def _sequence(iterable: Iterable[Any]) -> Sequence[Any]:
+    return iterable if type(iterable) in (list, tuple, range) else list(iterable)  # type: ignore[return-value]
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = int(value.__index__())
+    if number < least:
+        # multiprocessing's own words, where programs match on them
+        words = "Number of processes must be at least 1" if name == "processes" else f"{name} must be >= {least}"
+        raise ValueError(f"{words}, got {number}")
+    return number
+
+
+def _seconds(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
+    if not 0 < value:
+        raise ValueError(f"{name} must be > 0 seconds, got {value!r} (None means no limit)")
+    return float(value)
+
+
+def _bytes(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", value.lower())
+        try:
+            value = int(float(match[1]) * UNITS[match[2]]) if match else None
+        except ValueError:
+            value = None
+        if value is None:
+            raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
+    number = _count(name, value, 1)
+    return number
+
+
+def _callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r}")

@@ -1,0 +1,128 @@
+"""The life of workers: starting, ready, retiring, dying; and how fast those that die are replaced.
+
+Restart intensity as in an Erlang supervisor: a worker that dies is replaced at once, but many deaths with no
+outcome between them slow the replacing down, and workers that die before they are ready end the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from procoro.calls import Piece
+from procoro.scheduler.messages import Cancelled
+
+WINDOW = 2  # spans that a worker may hold: one that it runs, one that waits at hand
+START_FAILURES = 3  # in a row, before the pool gives up
+CALM_DEATHS = 20  # in a row with no outcome between, that are still replaced at once
+RESTART_DELAY = 0.02  # seconds, for each death beyond that
+LONGEST_DELAY = 0.5
+START_DELAY = 0.05  # seconds, after a worker that did not get ready
+
+
+class Sent:
+    """A span: a piece that is with a worker."""
+
+    __slots__ = ("function", "limit", "number", "piece", "recorded")
+
+    def __init__(self, number: int, piece: Piece, function: object) -> None:
+        self.number = number
+        self.function = function
+        self.piece = piece
+        self.recorded = 0  # calls whose outcome is known: those at the front
+        self.limit = piece.count  # calls from here on have been taken back
+
+
+class Worker:
+    """What the scheduler knows of a worker."""
+
+    __slots__ = (
+        "calls",
+        "doom",
+        "loaded",
+        "number",
+        "questions",
+        "ready",
+        "retiring",
+        "sentence",
+        "since",
+        "span_since",
+        "spans",
+        "stuck",
+    )
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.ready = False
+        self.retiring = False
+        self.doom: str | None = None  # the FaultKind for which it was killed
+        self.spans: list[Sent] = []
+        self.calls = 0  # ever sent and not taken back
+        self.since = now  # when the call that it is in was first seen to be running
+        self.span_since = now  # likewise, for the span
+        self.loaded = 0  # the span whose function it has loaded
+        self.stuck = False  # in a long call: gets no more until it moves
+        # What is decided once no other call can be hit by it, that is, when all behind has been taken back:
+        self.sentence: tuple[int, int, str] | None = None  # the call (stream, number) to end, and why
+        self.questions: list[Cancelled] = []
+
+    def current(self) -> Sent | None:
+        """The span with the call that is running, or next to run."""
+        for sent in self.spans:
+            if sent.recorded < sent.limit:
+                return sent
+        return None
+
+    def find(self, span: int) -> Sent | None:
+        """The span of this number, if it is still out."""
+        for sent in self.spans:
+            if sent.number == span:
+                return sent
+        return None
+
+
+class Fleet:
+    """All workers of a pool, and when to start more."""
+
+    def __init__(self, size: int, most_calls: int | None) -> None:
+        self.size = size
+        self.most_calls = most_calls  # maxtasksperchild
+        self.workers: dict[int, Worker] = {}
+        self.start_failures = 0
+        self.deaths = 0  # in a row, with no outcome between them
+        self.not_before = 0.0  # no worker is started earlier
+        self._last = 0
+
+    def start(self, now: float) -> Worker:
+        """Write down a new worker."""
+        self._last += 1
+        worker = self.workers[self._last] = Worker(self._last, now)
+        return worker
+
+    def missing(self) -> int:
+        """How many workers there are too few. Those that are leaving do not count."""
+        return self.size - sum(not worker.retiring and worker.doom is None for worker in self.workers.values())
+
+    def room(self, depth: int) -> Iterator[Worker]:
+        """Workers that hold `depth` spans and may be given another."""
+        for worker in self.workers.values():
+            if worker.ready and len(worker.spans) == depth and not (worker.stuck or worker.retiring or worker.doom):
+                yield worker
+
+    def capacity(self, worker: Worker) -> int:
+        """How many more calls a worker may be given before it is recycled."""
+        return 1 << 30 if self.most_calls is None else self.most_calls - worker.calls
+
+    def lose(self, worker: Worker, now: float) -> None:
+        """A worker is gone: decide how soon the next one may start."""
+        del self.workers[worker.number]
+        if worker.retiring:
+            return
+        if not worker.ready:
+            self.start_failures += 1
+            self.not_before = now + START_DELAY
+            return
+        if worker.doom is not None:
+            return  # we ended it ourselves, for its call
+        self.deaths += 1
+        if self.deaths > CALM_DEATHS:
+            self.not_before = now + min((self.deaths - CALM_DEATHS) * RESTART_DELAY, LONGEST_DELAY)

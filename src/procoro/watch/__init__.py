@@ -1,0 +1,1 @@
+"""Those who look and never decide: what a run shows of itself."""

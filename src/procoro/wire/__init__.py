@@ -1,0 +1,1 @@
+"""How calls and outcomes go between two processes, as bytes."""

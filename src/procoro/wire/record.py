@@ -1,0 +1,113 @@
+"""The shared memory in which a worker records each outcome, readable after its death.
+
+One memfd a worker: a header, and two slots, one for each span that the worker may hold. A slot has a cell for
+every call of its span and the outcomes' bytes, one behind the other:
+
+    header   taken | loaded            the span whose calls the worker runs, the one whose function it has loaded
+             end of slot 0 | of slot 1 the worker begins no call from here on (written by the parent)
+    slot     cell 0 .. cell 1023       span number << 28 | kind << 26 | where the outcome's bytes end
+             bytes
+
+A cell is written by one aligned 64-bit store (`memoryview.cast("Q")` compiles to one; `struct` does not), after
+the bytes: the store is the commit of call k, and lets call k + 1 begin. Span numbers are never used twice in a
+pool, so whatever a cell held before cannot pass for an outcome of this span.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+
+from procoro import kernel
+
+CALLS = 1024  # in a span
+HEADER = 4096
+CELLS = 8 * CALLS
+DATA = 1 << 20
+SLOT = CELLS + DATA
+SLOTS = 2
+SIZE = HEADER + SLOTS * SLOT
+
+SPAN_BITS = 28  # below the span's number
+END_BITS = 26
+END_MASK = (1 << END_BITS) - 1
+
+VALUE, FAILURE, BIG_VALUE, BIG_FAILURE = range(4)  # the big ones name a block, see blocks.py
+
+TAKEN, LOADED, ENDS = 0, 1, 16  # cells of the header; those of different writers on different cache lines
+
+
+class Record:
+    """One side's view of the memory."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.memory = mmap.mmap(fd, SIZE)
+        self._view = memoryview(self.memory)
+        self.header = self._view[:HEADER].cast("Q")
+        self.cells = [self._view[at : at + CELLS].cast("Q") for at in (HEADER + slot * SLOT for slot in range(SLOTS))]
+        self.data = [self._view[at : at + DATA] for at in (HEADER + slot * SLOT + CELLS for slot in range(SLOTS))]
+
+    @classmethod
+    def create(cls) -> Record:
+        """New memory, all zero."""
+        return cls(kernel.shared_file("procoro-record", SIZE))
+
+    def close(self) -> None:
+        """Give the memory and the descriptor back."""
+        for view in (*self.cells, *self.data, self.header, self._view):
+            view.release()
+        self.memory.close()
+        os.close(self.fd)
+
+    def set_end(self, slot: int, number: int, calls: int) -> None:
+        """Parent: the worker may begin the first `calls` calls of span `number`."""
+        self.header[ENDS + slot] = number << SPAN_BITS | calls
+
+
+class Recorded:
+    """What the parent has read of one span so far."""
+
+    __slots__ = ("_position", "count", "number", "record", "seen", "slot")
+
+    def __init__(self, record: Record, slot: int, number: int, count: int) -> None:
+        self.record = record
+        self.slot = slot
+        self.number = number
+        self.count = count
+        self.seen = 0
+        self._position = 0
+
+    def new(self) -> list[int]:
+        """The cells of the calls that have ended since the last look. The serial worker records them in order."""
+        cells, number = self.record.cells[self.slot], self.number
+        low, high = self.seen, self.count
+        while low < high:
+            middle = (low + high) // 2
+            if cells[middle] >> SPAN_BITS == number:
+                low = middle + 1
+            else:
+                high = middle
+        return cells[self.seen : low].tolist()
+
+    def read(self) -> Iterator[tuple[int, int, int, list[int], bytes]]:
+        """New outcomes, as (first, count, kind, ends, bytes): a run of values, or one of another kind."""
+        cells = self.new()
+        at = 0
+        while at < len(cells):
+            kind = cells[at] >> END_BITS & 3
+            stop = at + 1
+            if kind == VALUE:
+                # The kind stands above the end: the largest cell tells whether all are plain values.
+                if max(cells) >> END_BITS & 3 == VALUE:
+                    stop = len(cells)
+                else:
+                    while stop < len(cells) and cells[stop] >> END_BITS & 3 == VALUE:
+                        stop += 1
+            ends = [cell & END_MASK for cell in cells[at:stop]]
+            data = bytes(self.record.data[self.slot][self._position : ends[-1]])
+            yield self.seen, stop - at, kind, [end - self._position for end in ends], data
+            self._position = ends[-1]
+            self.seen += stop - at
+            at = stop

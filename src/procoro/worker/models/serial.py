@@ -1,0 +1,139 @@
+"""One call at a time, in order."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from procoro import kernel
+from procoro.wire import codec, record
+from procoro.wire.blocks import BIG, Parts
+
+if TYPE_CHECKING:
+    from procoro.worker.loop import Worker
+
+RING = 0.001  # seconds after which outcomes that the parent has not been told of are announced
+
+
+def as_plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An `async def` function as one that runs to its end; any other as it is."""
+    if not inspect.iscoroutinefunction(function):
+        return function
+    import asyncio
+
+    def run_to_the_end(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run(function(*args, **kwargs))
+
+    return run_to_the_end
+
+
+def run(
+    worker: Worker,
+    slot: int,
+    number: int,
+    function: Callable[..., Any],
+    shape: int,
+    inputs: Sequence[Any],
+    load: Callable[[Any], Any] | None,
+) -> int:
+    """Run the calls of a span until its end, which the parent may draw nearer; how many were run.
+
+    Every outcome is recorded before the next call begins: first its bytes, then, by one store, its cell.
+    """
+    memory = worker.memory
+    header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
+    end_at, tag = record.ENDS + slot, number << record.SPAN_BITS
+    room, position, index = record.DATA - 8 * len(inputs), 0, 0  # always space to name a block
+    dumps, clock = pickle.dumps, time.perf_counter
+    out, err = worker.streams
+    rang, big = clock(), False
+    store = cells.__setitem__ if kernel.STORES_IN_ORDER else _committer(memory, slot)
+    for given in inputs:
+        if header[end_at] <= tag + index:
+            break
+        kind = record.VALUE
+        try:
+            value = given if load is None else load(given)
+            if shape == codec.ONE:
+                value = function(value)
+            elif shape == codec.STAR:
+                value = function(*value)
+            else:
+                value = function(*value[0], **value[1])
+        except BaseException as error:
+            kind, body = record.FAILURE, _failure(worker, error, given, load, shape)
+        else:
+            try:
+                body = b"" if big else dumps(value, 3)
+            except BaseException:
+                body = b""
+            if not body or len(body) > BIG:
+                kind, body, big = _awkward(worker, value, big)
+            value = None
+        stop = position + len(body) - (kind == record.VALUE)  # the next one overwrites a pickle's STOP
+        if stop >= room:
+            kind, body = _into_block(worker, kind, body)
+            stop = position + len(body)
+        if out.dirty or err.dirty:
+            worker.flush()
+        data[position : position + len(body)] = body
+        position = stop
+        store(index, tag | kind << record.END_BITS | stop)
+        index += 1
+        now = clock()
+        if now - rang > RING:
+            rang = now
+            if os.getpid() == worker.pid:
+                worker.look()
+    return index
+
+
+def _failure(
+    worker: Worker, error: BaseException, given: Any, load: Callable[[Any], Any] | None, shape: int
+) -> bytes:
+    if os.getpid() != worker.pid:
+        os._exit(1)  # a call forked, and its child raised
+    try:
+        shown = codec.short(given if load is None else load(given), shape)
+    except BaseException:  # the input itself does not unpickle: that is the error
+        shown = "..."
+    return codec.pack_failure(error, shown)
+
+
+def _awkward(worker: Worker, value: Any, was_big: bool) -> tuple[int, bytes, bool]:
+    """Record a value that is large, or that C's pickler refuses. Also says whether to expect large ones."""
+    try:
+        if not was_big:
+            body = codec.pack_value(value)
+            if len(body) <= BIG:
+                return record.VALUE, body, False
+        parts = codec.pack_big_value(value)
+        if parts.nbytes <= BIG:
+            return record.VALUE, codec.pack_value(value), False
+        return record.BIG_VALUE, worker.put_block(parts), True
+    except BaseException as error:
+        refused = pickle.PicklingError(f"result: {codec.describe_failure_to_pack(value, type(value).__name__)}")
+        refused.__cause__ = error
+        return record.FAILURE, codec.pack_failure(refused), False
+
+
+def _into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
+    """The slot is full, or a failure is large: its bytes go beside it."""
+    big = record.BIG_FAILURE if kind in (record.FAILURE, record.BIG_FAILURE) else record.BIG_VALUE
+    if kind in (record.BIG_FAILURE, record.BIG_VALUE):
+        return kind, body  # it is there already, and its name is 8 bytes: `room` keeps that much
+    return big, worker.put_block(Parts(body, ()))
+
+
+def _committer(memory: record.Record, slot: int) -> Callable[[int, int], None]:
+    """Where stores may be seen out of order: a system call, which orders them."""
+    start = record.HEADER + slot * record.SLOT
+
+    def store(index: int, cell: int) -> None:
+        os.pwrite(memory.fd, cell.to_bytes(8, "little"), start + 8 * index)
+
+    return store

@@ -1,0 +1,105 @@
+"""The clean process from which all workers are forked: single-threaded, preloaded, no code of the user's.
+
+It answers requests: a start request names a ticket and brings the descriptors and the state that the new worker
+needs; the pid goes back, with a pidfd, and later the status with which the worker ended (only its parent can
+learn that).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+
+from procoro import kernel
+from procoro.wire import channel
+from procoro.worker import loop
+
+
+def main(control_fd: int, lifeline: int) -> None:
+    """Serve start requests until the other side is gone."""
+    control = socket.socket(fileno=control_fd)
+    os.closerange(3, min(control_fd, lifeline))
+    os.closerange(min(control_fd, lifeline) + 1, max(control_fd, lifeline))
+    os.closerange(max(control_fd, lifeline) + 1, os.sysconf("SC_OPEN_MAX"))
+    kernel.arm_lifeline(lifeline)
+    kernel.accept_barriers()
+    # A handler that does nothing: SIG_IGN would be inherited by programs that calls start.
+    signal.signal(signal.SIGINT, _leave_it_to_the_caller)
+    gc.collect()
+    gc.freeze()  # workers share these pages for as long as nobody touches them
+    Template(control, lifeline).run()
+
+
+def _leave_it_to_the_caller(signum: int, frame: object) -> None:
+    """The terminal's Ctrl-C reaches the whole group: the caller decides what becomes of its workers."""
+
+
+class Template:
+    """The loop of the template process."""
+
+    def __init__(self, control: socket.socket, lifeline: int) -> None:
+        self._control = control
+        self._lifeline = lifeline
+        self._children: dict[int, tuple[int, int]] = {}  # pidfd: ticket, pid
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def run(self) -> None:
+        """Until the caller is gone."""
+        while True:
+            for fd, _ in self._poll.poll():
+                if fd != self._control.fileno():
+                    self._reap(fd)
+                    continue
+                message, fds = channel.receive(self._control)
+                if not message:
+                    os._exit(0)
+                self._fork(channel.START_HEAD.unpack(message)[1], fds)
+
+    def _fork(self, ticket: int, fds: list[int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell(channel.EXITED, ticket, -error.errno)
+            for fd in fds:
+                os.close(fd)
+            return
+        if pid == 0:
+            self._become_worker(fds)
+        pidfd = os.pidfd_open(pid)
+        self._children[pidfd] = ticket, pid
+        self._poll.register(pidfd, select.POLLIN)
+        channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
+        for fd in fds:
+            os.close(fd)
+
+    def _reap(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        ticket, pid = self._children.pop(pidfd)
+        self._tell(channel.EXITED, ticket, os.waitpid(pid, 0)[1])
+
+    def _tell(self, kind: bytes, ticket: int, number: int) -> None:
+        try:
+            channel.send(self._control, [channel.EXITED_HEAD.pack(kind, ticket, number)])
+        except OSError:
+            os._exit(0)
+
+    def _become_worker(self, fds: list[int]) -> None:
+        status = 1
+        try:
+            gc.unfreeze()
+            self._control.close()
+            for pidfd in self._children:
+                os.close(pidfd)
+            kernel.arm_lifeline(self._lifeline)
+            loop.run(fds)
+            status = 0
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            os._exit(status)

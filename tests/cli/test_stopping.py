@@ -1,0 +1,184 @@
+"""How a run ends that cannot go on: signals, full disks, readers that leave, too many failures."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import PATIENCE, Start, function, rows
+from tests.gate import Gate
+
+Map = Callable[..., "subprocess.CompletedProcess[str]"]
+
+MANY = 20_000  # inputs; more than a pool pulls ahead
+
+
+@pytest.fixture
+def queue_at_gate(tmp_path: Path, gate: Gate) -> Path:
+    """Inputs for `stands_at_gate`: two pass, all others stand at the gate."""
+    path = tmp_path / "queue.txt"
+    path.write_text("first\nsecond\n" + f"{gate.folder} word\n" * (MANY - 2))
+    return path
+
+
+def heard(process: "subprocess.Popen[str]", words: str) -> str:
+    """Read what the command says until `words` appear."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return line
+    pytest.fail(f"the command ended without saying {words!r}")
+
+
+def left(said: str) -> tuple[int, int, int]:
+    """Of `interrupted: 12 of 20 inputs answered, 8 left`, the three numbers."""
+    found = re.search(r"([\d,]+) of ([\d,]+) inputs answered, ([\d,]+) left", said)
+    assert found, said
+    answered, total, left = (int(number.replace(",", "")) for number in found.groups())
+    return answered, total, left
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("order", ["ordered", "unordered"])
+def test_the_first_signal_drains_and_says_what_is_left(
+    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path, first: signal.Signals, order: str
+) -> None:
+    options = ["--unordered"] if order == "unordered" else []
+    process = start(function("stands_at_gate"), queue_at_gate, "-o", "out.jsonl", *options)
+    gate.reached()
+    process.send_signal(first)
+    said = heard(process, "draining: ")
+    assert re.fullmatch(r"draining: [\d,]+ calls under way, Ctrl-C again to stop now\n", said)
+    gate.close()
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, said
+    assert "procoro map: interrupted: " in said
+    answered, total, rest = left(said)
+    assert total == MANY
+    assert rest == MANY - answered > 0
+    found = rows(tmp_path / "out.jsonl")
+    assert len(found) == answered > 2
+    assert {"first", "second"} <= set(found)
+
+
+def test_the_second_signal_stops_at_once(
+    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path
+) -> None:
+    process = start(function("stands_at_gate"), queue_at_gate, "-o", "out.jsonl", "--workers", 2)
+    gate.reached()
+    gate.reached()  # both stand there: the first two are done
+    process.send_signal(signal.SIGINT)
+    heard(process, "draining: ")
+    process.send_signal(signal.SIGINT)  # nobody opens the gate
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert left(said) == (2, MANY, MANY - 2)
+    assert rows(tmp_path / "out.jsonl") == ["first", "second"]
+
+
+def test_a_signal_ends_the_waiting_for_standard_input(start: Start) -> None:
+    process = start(function("double"), "-", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("a\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == '"aa"\n'  # as it comes: the pipe is still open
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=PATIENCE)
+    said = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 1
+    assert "interrupted: 1 inputs answered, 0 left, and what standard input still holds" in said
+
+
+def test_an_ignored_signal_stays_ignored(start: Start, gate: Gate, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text(f"{gate.folder} word\n")
+    process = start(
+        function("stands_at_gate"), "in.txt", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
+    gate.reached()
+    process.send_signal(
+        signal.SIGINT
+    )  # as the terminal does to what runs under `nohup` or in a script's background
+    gate.open()
+    out, said = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (0, '"word"\n'), said
+
+
+def test_too_many_failures_stop_the_run(start: Start, gate: Gate, tmp_path: Path) -> None:
+    lines = [*range(8), *[8] * MANY]
+    (tmp_path / "in.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    process = start(function("odd_fails"), "in.jsonl", "-o", "out.jsonl", "--max-failures", 2)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    found = rows(tmp_path / "out.jsonl")
+    assert [row if isinstance(row, int) else row["input"] for row in found] == [0, 1, 2, 3, 4, 5]
+    assert (
+        "stopped: 3 inputs failed, --max-failures allows 2; 6 of 20,008 inputs answered, 20,002 left" in said
+    )
+
+
+def test_no_failure_may_be_the_limit(procoro_map: Map, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("0\nbad\n1\n")
+    done = procoro_map(function("double"), "in.jsonl", "--max-failures", 0)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "stopped: 1 inputs failed, --max-failures allows 0; 2 of 3 inputs answered, 1 left" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--out", "--errors"])
+def test_a_full_disk_is_told_with_the_name_of_the_file(procoro_map: Map, tmp_path: Path, option: str) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(MANY)))
+    done = procoro_map(function("odd_fails"), "in.jsonl", option, "/dev/full")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "procoro map: cannot write /dev/full: No space left on device"
+
+
+def test_a_reader_that_leaves_ends_the_run(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(10 * MANY)))
+    process = start(function("double"), "in.jsonl", "--quiet")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "0\n"
+    process.stdout.close()
+    assert process.wait(timeout=PATIENCE) == 1
+    said = process.stderr.read()
+    assert said == "procoro map: cannot write standard output: whoever read it has closed it\n"
+
+
+def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(f'"{number:0100}"\n' for number in range(10 * MANY)))
+    process = start(function("echo"), "in.jsonl", "--quiet")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline()) == "0" * 100
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # not SIGINT twice: equal signals that are pending become one
+    assert process.wait(timeout=PATIENCE) == 1
+    assert "procoro map: " in process.stderr.read()
+
+
+def test_what_is_written_survives_a_kill(
+    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path
+) -> None:
+    process = start(function("stands_at_gate"), queue_at_gate, "--errors", "bad.jsonl", "--workers", 2)
+    assert process.stdout is not None
+    assert process.stdout.readline() == '"first"\n'
+    assert process.stdout.readline() == '"second"\n'
+    gate.reached()
+    process.kill()
+    assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
+    assert process.stdout.read() == ""
+
+
+def test_standard_error_that_is_full_does_not_stop_the_run(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("1\n")
+    with open("/dev/full", "w") as full:
+        process = start(function("double"), "in.jsonl", "-o", "out.jsonl", stderr=full)
+        assert process.wait(timeout=PATIENCE) == 0
+    assert rows(tmp_path / "out.jsonl") == [2]

@@ -1,0 +1,172 @@
+"""What really happens to the calls of a simulated pool, and the promises that the scheduler is held to.
+
+The scheduler only knows what it has been told. Here stands what is so: which call has begun, which is running,
+how each one went. Every method is one promise or more, and fails at the moment when it is broken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from procoro.calls import Fault, FaultKind, Run
+from procoro.scheduler.messages import Opened
+from procoro.scheduler.scheduler import BACK_OFF, DEADLY, LOADING, LONGEST_BACK_OFF
+
+OF_WORKERS = {FaultKind.DIED, FaultKind.TIMEOUT, FaultKind.MEMORY, FaultKind.KILLED}
+OF_POOLS = {FaultKind.TERMINATED, FaultKind.GAVE_UP}
+SLACK = 0.2  # seconds that a time-out may come late: records are read late, and a kill takes a moment
+
+
+class Call:
+    """One call: how often it has really begun, and how it went the last time."""
+
+    __slots__ = ("attempts", "began", "ended_at", "fate", "narrow", "ok", "running", "unwanted")
+
+    def __init__(self) -> None:
+        self.attempts = 0  # really begun
+        self.narrow = 0  # deaths when it was about to begin: it may have been blamed for them
+        self.running = False
+        self.began = 0.0
+        self.ended_at = 0.0
+        self.ok: bool | None = None  # the last outcome that was recorded; False: its worker died
+        self.fate: str | None = None  # as delivered: "ok", "failed" or a FaultKind
+        self.unwanted = False  # cancelled or killed
+
+
+class Source:
+    """One stream: its inputs, its calls, and the consumer of its outcomes."""
+
+    def __init__(self, opened: Opened, left: int, weight: int) -> None:
+        self.opened = opened
+        self.number = opened.stream
+        self.left = left  # inputs that have not been pulled
+        self.weight = weight  # bytes of one input
+        self.calls: list[Call] = []
+        self.asked: tuple[int, int] | None = None  # a Pull that is not answered
+        self.stopped = False  # StopPulling was asked for
+        self.exhausted = False
+        self.ended = False
+        self.dropped = False
+        self.detached = False
+        self.delivered = 0
+        self.consumed = 0
+        self.untaken: deque[tuple[int, int]] = deque()  # outcomes delivered: (calls, bytes)
+        self.nbytes = 0  # inputs without outcome, outcomes that the consumer has not taken
+
+    @property
+    def bounded(self) -> bool:
+        return self.opened.window and not self.detached
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.calls) - self.consumed
+
+
+class Truth:
+    """All calls of a world."""
+
+    def __init__(self, most_calls: int | None) -> None:
+        self.most_calls = most_calls
+        self.sources: dict[int, Source] = {}
+        self.over: str | None = None  # the FaultKind of the pool's end
+        self.ended = False
+        self.deaths: Counter[int] = Counter()  # of workers, in calls of a stream
+        self.guilty: tuple[int, int, str] | None = None  # while a death is told: stream, call, kind
+        self.tickets: dict[int, tuple[int, int, bool]] = {}  # not answered
+        self.begun: Counter[int] = Counter()  # by worker
+
+    def call(self, stream: int, number: int) -> Call:
+        return self.sources[stream].calls[number]
+
+    # ---- what workers do
+
+    def begin(self, worker: int, stream: int, number: int, now: float) -> None:
+        """At most once started, unless retries allow more; never twice at a time; not before its back-off."""
+        call, opened = self.call(stream, number), self.sources[stream].opened
+        name = f"call {stream}/{number}"
+        assert not call.running, f"{name} runs twice at a time"
+        assert call.fate is None or self.over, f"{name} begins after it ended ({call.fate})"
+        assert call.attempts <= opened.retries, f"{name} begins for the {call.attempts + 1}th time"
+        if call.attempts:
+            assert call.ok is False, f"{name} begins again, and has not failed"
+            wait = min(BACK_OFF * 2 ** (call.attempts - 1), LONGEST_BACK_OFF)
+            assert now >= call.ended_at + wait - 1e-9, f"{name} is retried too early"
+        self.begun[worker] += 1
+        assert self.most_calls is None or self.begun[worker] <= self.most_calls, f"worker {worker} is not recycled"
+        call.attempts += 1
+        call.running, call.began, call.ok = True, now, None
+
+    def end(self, stream: int, number: int, ok: bool, now: float) -> None:
+        """A call has recorded its outcome, or its worker died in it."""
+        call, timeout = self.call(stream, number), self.sources[stream].opened.timeout
+        call.running, call.ok, call.ended_at = False, ok, now
+        if timeout is not None and not self.over:
+            assert now - call.began < timeout + LOADING + SLACK, f"call {stream}/{number} has outlived its time-out"
+
+    # ---- what the scheduler says of them
+
+    def deliver(self, stream: int, outcome: Run | Fault) -> None:
+        """Exactly once, in order, and true."""
+        source = self.sources[stream]
+        assert not source.ended, f"stream {stream} has ended, and {outcome} comes"
+        if source.opened.ordered:
+            assert outcome.first == source.delivered, f"{outcome} comes as {source.delivered}th"
+        for number in range(outcome.first, outcome.first + outcome.count):
+            call = source.calls[number]
+            assert call.fate is None, f"call {stream}/{number} ends twice: {call.fate}, {outcome}"
+            if isinstance(outcome, Fault):
+                call.fate = outcome.kind
+                self._check_fault(source, number, outcome)
+            else:
+                call.fate = "ok" if outcome.ok else "failed"
+                assert call.ok is outcome.ok and not call.running, f"{outcome} of stream {stream} is not true"
+                assert (stream, number) in outcome.packed, f"{outcome} of stream {stream} has another's value"
+            most = call.attempts + call.narrow + (call.fate not in OF_WORKERS and isinstance(outcome, Fault))
+            assert call.attempts <= outcome.attempt <= most, f"{outcome}: attempt {outcome.attempt} of {call.attempts}"
+        source.delivered += outcome.count
+        source.nbytes += outcome.nbytes - source.weight * outcome.count
+        if source.bounded:
+            source.untaken.append((outcome.count, outcome.nbytes))
+        else:
+            source.consumed += outcome.count
+            source.nbytes -= outcome.nbytes
+
+    def _check_fault(self, source: Source, number: int, fault: Fault) -> None:
+        call, kind = source.calls[number], fault.kind
+        if kind in OF_WORKERS:
+            assert self.guilty == (source.number, number, kind), f"{fault} of {source.number}: guilty is {self.guilty}"
+        elif kind == FaultKind.CANCELLED:
+            assert call.unwanted or source.dropped, f"{fault} of {source.number}: nobody cancelled it"
+            assert not call.running, f"{fault} of {source.number} is running"
+        elif kind == FaultKind.TERMINATED:
+            assert self.over == kind, f"{fault} of {source.number}: the pool goes on"
+        else:
+            crash_loop = self.deaths[source.number] >= DEADLY
+            assert self.over == kind or (crash_loop and not call.running), f"{fault} of {source.number}"
+
+    def end_stream(self, stream: int) -> None:
+        source = self.sources[stream]
+        assert not source.ended, f"stream {stream} ends twice"
+        assert source.exhausted, f"stream {stream} ends before its inputs"
+        assert source.delivered == len(source.calls), f"stream {stream} ends with calls open"
+        source.ended = True
+
+    def answer(self, ticket: int, yes: bool) -> None:
+        """Once for each ticket; yes to all that had not begun and to what is to be killed."""
+        stream, number, kill = self.tickets.pop(ticket)  # a KeyError: answered twice
+        call = self.call(stream, number)
+        if yes:
+            assert call.fate == FaultKind.CANCELLED or kill, f"call {stream}/{number}: cancelled, yet open"
+        else:
+            call.unwanted = False
+            assert call.fate != FaultKind.CANCELLED or self.sources[stream].dropped
+            assert call.fate is not None or call.attempts or call.narrow, f"call {stream}/{number} could be cancelled"
+
+    def check_the_end(self) -> None:
+        """Everything has come to its end."""
+        for source in self.sources.values():
+            missing = [number for number, call in enumerate(source.calls) if call.fate is None]
+            assert not missing, f"stream {source.number}: calls without an end: {missing[:20]}"
+            assert source.ended, f"stream {source.number} did not end"
+        assert not self.tickets, f"tickets without an answer: {self.tickets}"
+        assert self.ended, "the pool did not end"

@@ -1,0 +1,481 @@
+"""A pool played from a seed: workers run, dawdle and die, users come and go; promises are checked at every step.
+
+The world owns time and order. Workers move by themselves (`workers.py`); the scheduler learns of it only when the
+conductor's part, played here, reads a record or a message: later, and in another order.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from procoro.calls import FaultKind
+from procoro.scheduler import messages as m
+from procoro.scheduler.scheduler import Scheduler
+from tests.simulation.books import check_books
+from tests.simulation.truth import Source, Truth
+from tests.simulation.workers import NEVER, Habits, Phase, Span, Worker
+
+MOST_STEPS = 20_000
+MOST_STARTS = 1_500
+
+
+class World:
+    """One pool and its users. `play()` runs it to its end."""
+
+    def __init__(self, seed: int, scheduler: type[Scheduler] = Scheduler, log: bool = False) -> None:
+        self.rng = rng = random.Random(seed)
+        self.now = 0.0
+        self.log: list[str] | None = [] if log else None
+        self.size = rng.choice((1, 1, 2, 2, 3, 5))
+        self.cruel = rng.choice((0.0, 0.3, 1.0, 1.0))
+        self.lazy = rng.choice((0.0, 0.3))  # share of looks that leave messages unread
+        self.stillborn = rng.choice((0.0, 0.0, 0.1, 0.1, 1.0)) if self.cruel == 1.0 else 0.0
+        self.memory_limit = rng.choice((None, None, 1000))
+        most_calls = rng.choice((None, None, None, 1, 3, 40))
+        self.scheduler = scheduler(self.size, most_calls, self.memory_limit)
+        if rng.random() < 0.5:
+            self.scheduler.backlog.most_items = rng.choice((4, 20, 100))
+            self.scheduler.backlog.most_bytes = rng.choice((100, 10_000, 1 << 24))
+        self.truth = Truth(most_calls)
+        self.workers: dict[int, Worker] = {}
+        self.habits: dict[int, Habits] = {}
+        self.starts = 0
+        self.steps = 0
+        self.closing = False
+        self.gave_up = False
+        self.next_ticket = 0
+        self.recent: list[tuple[int, int]] = []  # calls that may be cancelled
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._tie = 0
+        self._told: deque[m.Event] = deque()
+
+    # ------------------------------------------------------------------------------------------ the clock
+
+    def play(self) -> None:
+        self._carry_out(self.scheduler.start(self.now))
+        self._settle()
+        for _ in range(self.rng.choice((1, 2, 2, 4, 8))):
+            self._at(self.rng.choice((0.0, 0.01, 0.2, 3.0)) * self.rng.random(), self._open_stream)
+        for _ in range(self.rng.choice((0, 1, 3, 10))):
+            self._at(self.rng.choice((0.001, 0.1, 1.0, 5.0)) * self.rng.random(), self._meddle)
+        self._at(self.rng.choice((0.05, 4.0, 400.0, 400.0)) * self.rng.random(), self._finish)
+        while self._step():
+            pass
+        self.truth.check_the_end()
+
+    def _step(self) -> bool:
+        self.steps += 1
+        assert self.steps < MOST_STEPS, "the world does not come to an end"
+        tick = self.scheduler.wake_at()
+        if tick is not None and self.rng.random() < 0.2:
+            tick += self.rng.random() * 0.003  # the machine is busy
+        if tick is not None and (not self._agenda or tick <= self._agenda[0][0]):
+            self.now = max(self.now, tick)
+            self._tick()
+        elif self._agenda:
+            self.now, _, action = heapq.heappop(self._agenda)
+            action()
+        else:
+            return False
+        return True
+
+    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+        self._tie += 1
+        heapq.heappush(self._agenda, (self.now + seconds, self._tie, action))
+
+    def _tick(self) -> None:
+        for worker in list(self.workers.values()):
+            self._read(worker)
+        self._tell(m.Tick())
+        again = self.scheduler.wake_at()
+        assert again is None or again > self.now, f"woken at {self.now}, it wants to be woken at {again}"
+
+    # ----------------------------------------------------------------------------- the conductor's part
+
+    def _tell(self, event: m.Event) -> None:
+        self._told.append(event)
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._told:
+            event = self._told.popleft()
+            self._note(event)
+            self._carry_out(self.scheduler.handle(event, self.now))
+            check_books(self)
+
+    def _note(self, message: m.Event | m.Effect) -> None:
+        if self.log is not None:
+            fields = ", ".join(f"{name}={_short(getattr(message, name))}" for name in message.__slots__)
+            sign = ">" if isinstance(message, m.Effect) else " "
+            self.log.append(f"{self.now:12.6f} {sign} {type(message).__name__}({fields})")
+
+    def _carry_out(self, effects: list[m.Effect]) -> None:
+        for effect in effects:
+            self._note(effect)
+            assert not self.truth.ended, f"{type(effect).__name__} after the end"
+            self.CARRY_OUT[type(effect)](self, effect)
+
+    def _start_worker(self, effect: m.StartWorker) -> None:
+        self.starts += 1
+        assert self.starts < MOST_STARTS, "a fork storm"
+        assert effect.worker not in self.workers and not self.truth.over
+        living = sum(worker.doom is None and not worker.leaves for worker in self.workers.values())
+        assert living < self.size, "more workers than asked for"
+        rng = self.rng
+        ready_at = self.now + rng.choice((0.001, 0.03, 0.1)) * rng.random()
+        dies_at = NEVER
+        if rng.random() < self.stillborn:
+            dies_at = self.now + (ready_at - self.now) * rng.random()
+        elif rng.random() < 0.05 * self.cruel:
+            dies_at = ready_at + rng.choice((0.0001, 0.01, 1.0)) * rng.random()
+        worker = self.workers[effect.worker] = Worker(effect.worker, rng, self.truth, ready_at, dies_at)
+        self._at(min(ready_at, dies_at) - self.now, lambda: self._get_ready(worker))
+
+    def _get_ready(self, worker: Worker) -> None:
+        if self._is_here(worker):
+            if worker.dies_at <= worker.ready_at:
+                self._bury(worker)
+            else:
+                self._tell(m.WorkerReady(worker.number))
+                self._expect_death(worker)
+
+    def _expect_death(self, worker: Worker) -> None:
+        if worker.dies_at < NEVER:
+            delay = self.rng.choice((0.0, 0.0, 0.001, 0.02)) * self.rng.random()
+            self._at(max(worker.dies_at - self.now, 0.0) + delay, lambda: self._bury(worker))
+
+    def _is_here(self, worker: Worker) -> bool:
+        return self.workers.get(worker.number) is worker
+
+    def _retire_worker(self, effect: m.RetireWorker) -> None:
+        worker = self.workers[effect.worker]
+        assert not worker.spans and worker.doom is None and not worker.leaves, "a busy worker is asked to leave"
+        worker.leaves = True
+        worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.01)) * self.rng.random())
+        self._expect_death(worker)
+
+    def _kill_worker(self, effect: m.KillWorker) -> None:
+        worker = self.workers[effect.worker]
+        assert worker.doom is None, "a worker is killed twice"
+        worker.advance(self.now)
+        worker.doom = self.scheduler.fleet.workers[effect.worker].doom
+        if not self.truth.over and not self._may_end():
+            self._check_kill(worker)
+        worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.0, 0.001, 0.05)) * self.rng.random())
+        self._expect_death(worker)
+
+    def _may_end(self) -> bool:
+        return self.closing and all(source.ended for source in self.truth.sources.values())
+
+    def _check_kill(self, worker: Worker) -> None:
+        """It hits one call at most, and that one has deserved it."""
+        hit = worker.may_begin()
+        assert len(hit) <= 1, f"worker {worker.number} is killed ({worker.doom}) with {hit} before it"
+        if not hit or worker.phase is not Phase.RUNNING:
+            return
+        stream, number = hit[0]
+        call, opened = self.truth.call(stream, number), self.truth.sources[stream].opened
+        if worker.doom == FaultKind.TIMEOUT:
+            assert opened.timeout is not None and self.now - call.began >= opened.timeout - 1e-9, "killed too early"
+        elif worker.doom == FaultKind.KILLED:
+            assert call.unwanted, "killed, and nobody asked for it"
+        else:
+            assert worker.doom == FaultKind.MEMORY and self.memory_limit is not None
+
+    def _send(self, effect: m.Send) -> None:
+        worker = self.workers[effect.worker]
+        assert worker.doom is None and not worker.leaves, "sent to a worker that is to go"
+        assert self.now >= worker.ready_at, "sent to a worker that is not ready"
+        assert len(worker.spans) < 2, "a worker holds three spans"
+        assert 0 < effect.count <= 1024
+        source = self.truth.sources[effect.stream]
+        assert effect.count <= (source.opened.chunk or 1024)
+        first = effect.items[effect.offset]
+        assert isinstance(first, int)
+        assert list(effect.items[effect.offset : effect.offset + effect.count]) == list(
+            range(first, first + effect.count)
+        )
+        if self.scheduler.short:
+            others = [other for other in self.workers.values() if other.spans]
+            assert not others, "memory is short, and a second worker is given something"
+        self._see_dead(worker)
+        worker.receive(Span(effect.span, effect.stream, first, effect.count, self.habits[effect.stream]), self.now)
+        self._expect_news(worker)
+
+    def _see_dead(self, worker: Worker) -> None:
+        worker.advance(self.now)
+
+    def _expect_news(self, worker: Worker) -> None:
+        """The worker rings when there is something to read; somebody comes, sooner or later."""
+        due = worker.next_at if worker.phase is not Phase.DEAD else self.now
+        wait = max(due - self.now, 0.0) + self.rng.choice((0.0, 0.0002, 0.002)) * self.rng.random()
+        self._at(wait, lambda: self._look(worker))
+
+    def _look(self, worker: Worker) -> None:
+        if not self._is_here(worker):
+            return
+        worker.advance(self.now)
+        if worker.phase is Phase.DEAD:
+            if worker.dies_at < NEVER:
+                self._expect_death(worker)
+            return
+        self._read(worker)
+        self._take_mail(worker)
+        if worker.spans:
+            self._expect_news(worker)
+
+    def _read(self, worker: Worker) -> None:
+        worker.advance(self.now)
+        if worker.loaded != worker.loaded_seen:
+            worker.loaded_seen = worker.loaded
+            self._tell(m.Begun(worker.number, worker.loaded))
+        for span, runs in worker.read():
+            self._tell(m.Recorded(worker.number, span.number, runs))
+
+    def _take_mail(self, worker: Worker) -> None:
+        while worker.outbox and self.rng.random() >= self.lazy:
+            span, ran, seconds = worker.outbox.popleft()
+            worker.spans.remove(span)
+            self._tell(m.SpanEnded(worker.number, span.number, ran, seconds))
+
+    def _take_back(self, effect: m.TakeBack) -> None:
+        worker = self.workers[effect.worker]
+        news, limits = worker.take_back(self.now)
+        for span, runs in news:
+            self._told.append(m.Recorded(worker.number, span.number, runs))
+        self._told.append(m.TakenBack(worker.number, limits))
+
+    def _bury(self, worker: Worker) -> None:
+        if not self._is_here(worker):
+            return
+        worker.advance(self.now)
+        assert worker.phase is Phase.DEAD
+        self._read(worker)
+        self._take_mail(worker)
+        culprit = worker.culprit()
+        if culprit is not None:
+            kind = worker.doom or FaultKind.DIED
+            self.truth.guilty = (*culprit, kind)
+            call = self.truth.call(*culprit)
+            if worker.fate_was_open():
+                call.narrow += 1
+            if worker.doom is None:
+                self.truth.deaths[culprit[0]] += 1
+        del self.workers[worker.number]
+        self._tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone"))
+        self.truth.guilty = None
+
+    # -------------------------------------------------------------------------------- inputs and outcomes
+
+    def _pull(self, effect: m.Pull) -> None:
+        source = self.truth.sources[effect.stream]
+        assert source.asked is None and not source.stopped and not source.exhausted, "pulled too often"
+        assert effect.count >= 1 and effect.nbytes >= 1
+        self._check_bounds(source, effect)
+        source.asked = (effect.count, effect.nbytes)
+        slow = source.opened.total is None
+        delay = self.rng.choice((0.0, 0.001, 0.2)) * self.rng.random() if slow else 0.0
+        self._at(delay, lambda: self._supply(source))
+
+    def _check_bounds(self, source: Source, pull: m.Pull) -> None:
+        """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item."""
+        backlog = self.scheduler.backlog
+        if not source.bounded:
+            assert pull.nbytes <= backlog.most_bytes
+            return
+        bounded = [other for other in self.truth.sources.values() if other.bounded]
+        floor = 2 * self.size
+        items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in bounded) + pull.count
+        most = max(backlog.most_items, floor) + floor * (len(bounded) - 1)
+        assert items <= most, f"{items} items in flight"
+        nbytes = sum(other.nbytes + (other.asked or (0, 0))[1] for other in bounded) + pull.nbytes
+        alone = pull.count == 1 and source.in_flight == 0
+        assert nbytes <= backlog.most_bytes + len(bounded) or alone, f"{nbytes} bytes in flight"
+
+    def _supply(self, source: Source) -> None:
+        if source.exhausted or source.asked is None:
+            return
+        count, nbytes = source.asked
+        source.asked = None
+        few = self.rng.randint(1, count) if self.rng.random() < 0.2 else count
+        few = max(1, min(few, nbytes // max(source.weight, 1)))
+        few = min(few, source.left)
+        if few:
+            self._supply_now(source, few)
+        if source.left == 0 and not source.exhausted and (few == 0 or self.rng.random() < 0.5):
+            self._exhaust(source)
+
+    def _supply_now(self, source: Source, count: int) -> None:
+        first = len(source.calls)
+        source.left -= count
+        source.calls += [self.truth.new_call() for _ in range(count)]
+        source.nbytes += count * source.weight
+        self.recent.append((source.number, first + self.rng.randrange(count)))
+        self._tell(m.Supplied(source.number, list(range(first, first + count)), count * source.weight))
+
+    def _exhaust(self, source: Source) -> None:
+        if not source.exhausted:
+            source.exhausted = True
+            source.asked = None
+            self._tell(m.Exhausted(source.number))
+
+    def _stop_pulling(self, effect: m.StopPulling) -> None:
+        source = self.truth.sources[effect.stream]
+        assert source.opened.pulled and not source.stopped and not source.exhausted, "stopped for nothing"
+        source.stopped = True
+        self._at(self.rng.choice((0.0, 0.1)) * self.rng.random(), lambda: self._exhaust(source))
+
+    def _deliver(self, effect: m.Deliver) -> None:
+        self.truth.deliver(effect.stream, effect.outcome)
+
+    def _end_stream(self, effect: m.StreamEnded) -> None:
+        self.truth.end_stream(effect.stream)
+
+    def _consume(self, source: Source, pauses: tuple[float, ...]) -> None:
+        if source.detached or (source.ended and not source.untaken):
+            return
+        if source.untaken:
+            take = self.rng.randint(1, len(source.untaken))
+            taken = [source.untaken.popleft() for _ in range(take)]
+            count, nbytes = sum(some[0] for some in taken), sum(some[1] for some in taken)
+            source.consumed += count
+            source.nbytes -= nbytes
+            self._tell(m.Consumed(source.number, count, nbytes))
+        self._at(self.rng.choice(pauses), lambda: self._consume(source, pauses))
+
+    def _answer(self, effect: m.Answer) -> None:
+        self.truth.answer(effect.ticket, effect.yes)
+
+    def _give_up(self, effect: m.GiveUp) -> None:
+        assert not self.truth.over and not self.gave_up, "gives up twice"
+        assert self.stillborn, "gives up for no reason"
+        self.gave_up = True
+
+    def _end(self, effect: m.Ended) -> None:
+        assert self.closing and not self.workers, "ended too early"
+        self.truth.ended = True
+
+    CARRY_OUT: dict[type, Callable[..., None]] = {
+        m.StartWorker: _start_worker,
+        m.RetireWorker: _retire_worker,
+        m.KillWorker: _kill_worker,
+        m.Send: _send,
+        m.TakeBack: _take_back,
+        m.Pull: _pull,
+        m.StopPulling: _stop_pulling,
+        m.Deliver: _deliver,
+        m.StreamEnded: _end_stream,
+        m.Answer: _answer,
+        m.GiveUp: _give_up,
+        m.Ended: _end,
+    }
+
+    # ---------------------------------------------------------------------------------------- the users
+
+    def _open_stream(self) -> None:
+        if self.closing:
+            return
+        rng = self.rng
+        kind = rng.choice(("submit", "submit", "map", "imap", "imap_unordered"))
+        stream = len(self.truth.sources) + 1
+        timeout = rng.choice((None, None, 0.001, 0.03, 2.0))
+        count = rng.choice((0, 1, 3, 10, 10, 60, 60, 400)) if kind != "submit" else rng.choice((1, 1, 5, 30))
+        opened = m.Opened(
+            stream,
+            0 if kind == "submit" else stream,
+            rng.choice(("f", "g", "h", f"function {stream}")),
+            pulled=kind != "submit",
+            window=kind.startswith("imap"),
+            ordered=kind == "imap",
+            total=count if kind == "map" or (kind != "submit" and rng.random() < 0.3) else None,
+            timeout=timeout,
+            retries=rng.choice((0, 0, 0, 1, 3)),
+            chunk=rng.choice((None, None, None, 1, 7)) if kind != "submit" else None,
+        )
+        source = self.truth.sources[stream] = Source(opened, count, rng.choice((1, 10, 300)))
+        self.habits[stream] = Habits(rng, timeout, self.cruel)
+        if kind == "submit":
+            self._told.append(m.Opened(stream, 0, opened.function, timeout=timeout, retries=opened.retries))
+            self._settle()
+            self._supply_now(source, count)
+            self._exhaust(source)
+        else:
+            self._tell(opened)
+        if opened.window:
+            pauses = rng.choice(((0.0001,), (0.0005, 0.05), (0.2,), (0.001, 1.0)))
+            self._at(rng.choice((0.0, 0.01, 5.0)), lambda: self._consume(source, pauses))
+
+    def _meddle(self) -> None:
+        """Somebody does something, or something happens to somebody."""
+        what = self.rng.choice((self._cancel, self._cancel, self._cancel, self._drop, self._shoot, self._hog, self._short))
+        what()
+        if self.rng.random() < 0.3:
+            self._at(0.01 * self.rng.random(), self._meddle)
+
+    def _cancel(self) -> None:
+        if not self.recent:
+            return
+        stream, number = self.rng.choice(self.recent)
+        call = self.truth.call(stream, number)
+        if call.fate is None:
+            call.unwanted = True
+        self.next_ticket += 1
+        kill = self.rng.random() < 0.5
+        self.truth.tickets[self.next_ticket] = (stream, number, kill)
+        self._tell(m.Cancelled(self.next_ticket, stream, number, kill))
+        assert self.next_ticket not in self.truth.tickets, "no answer"
+
+    def _drop(self) -> None:
+        pulled = [source for source in self.truth.sources.values() if source.opened.pulled]
+        if not pulled:
+            return
+        source = self.rng.choice(pulled)
+        if source.bounded and self.rng.random() < 0.5:
+            self._detach(source)
+        else:
+            drop = self.rng.random() < 0.5
+            source.dropped = source.dropped or drop
+            self._tell(m.Drained(source.number, drop))
+
+    def _detach(self, source: Source) -> None:
+        source.detached = True
+        while source.untaken:
+            count, nbytes = source.untaken.popleft()
+            source.consumed += count
+            source.nbytes -= nbytes
+        self._tell(m.Detached(source.number))
+
+    def _shoot(self) -> None:
+        """kill -9, from outside."""
+        if self.workers and self.cruel:
+            worker = self.rng.choice(list(self.workers.values()))
+            if worker.ready_at <= self.now < worker.dies_at:
+                worker.advance(self.now)
+                worker.dies_at = min(worker.dies_at, self.now + 0.001 * self.rng.random())
+                self._expect_death(worker)
+
+    def _hog(self) -> None:
+        if self.workers:
+            worker = self.rng.choice(list(self.workers.values()))
+            self._tell(m.MemorySeen(worker.number, self.rng.choice((900, 1100))))
+
+    def _short(self) -> None:
+        self._tell(m.MemoryShort(not self.scheduler.short))
+
+    def _finish(self) -> None:
+        self.closing = True
+        if self.rng.random() < 0.3:
+            self.truth.over = FaultKind.TERMINATED
+            self._tell(m.TerminateAsked())
+            return
+        self._tell(m.CloseAsked())
+        if self.rng.random() < 0.3:
+            for source in self.truth.sources.values():
+                if source.bounded:
+                    self._unbind(source)
+            self._tell(m.Unbounded())
+        if self.rng.random() < 0.2:
+            self._at(self.rng.random(), self._terminate)
