@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar  # noqa: E402
 
 from procoro import kernel  # noqa: E402
 from procoro.conductor.conductor import Conductor  # noqa: E402
-from procoro.conductor.inputs import IteratorSource, SequenceSource, Source  # noqa: E402
+from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of  # noqa: E402
 from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back  # noqa: E402
 from procoro.scheduler import messages as m  # noqa: E402
 from procoro.wire import codec  # noqa: E402
@@ -78,8 +78,8 @@ class Pool:
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
         self._lock = threading.Lock()
-        self._gathered: deque[tuple[Batch, int, int]] = deque()
-        self._open: tuple[Batch, tuple[Any, ...]] | None = None
+        self._gathered: deque[tuple[Batch, tuple[int, bool], int]] = deque()
+        self._open: tuple[Batch, tuple[int, bool]] | None = None
         self._conductor = Conductor(
             size, maxtasksperchild, self._memory_limit, _initializer(initializer, tuple(initargs))
         )
@@ -119,7 +119,7 @@ class Pool:
         with self._lock:
             self._check_running()
             if self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
-                self._open_batch(fn, place, key)
+                self._open_batch(fn, key)
             assert self._open is not None
             batch = self._open[0]
             result: Result[T] = Result(batch, len(batch.results))
@@ -127,26 +127,23 @@ class Pool:
             batch.results.append(result)
         return result
 
-    def _open_batch(self, fn: Callable[..., Any], place: int, key: tuple[Any, ...]) -> None:
+    def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> None:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
         batch = Batch(self._context(fn, codec.FULL, self._timeout))
         self._open = batch, key
         if not self._gathered:
             self._conductor.post(self._fetch)
-        self._gathered.append((batch, place, next(self._streams)))
+        self._gathered.append((batch, key, next(self._streams)))
 
     def _fetch(self) -> None:
         """In the crank's thread: take what has been submitted."""
         with self._lock:
             gathered, self._gathered, self._open = self._gathered, deque(), None
-        for batch, place, stream in gathered:
+        for batch, (place, plain), stream in gathered:
             batch.context.stream = stream
-            items: Any = codec.PlainInputs(batch.values)
-            nbytes = 64 * len(batch.values)
-            if not codec.is_plain(batch.values, codec.FULL):
-                items = codec.PackedInputs(batch.values)
-                nbytes = sum(one.nbytes if isinstance(one, codec.Parts) else len(one) for one in items)
-            batch.values = []
+            values, batch.values = batch.values, []
+            items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
+            nbytes = 64 * len(values) if plain else sum(map(size_of, values))
             opened = m.Opened(
                 stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries
             )

@@ -174,7 +174,7 @@ def test_a_worker_that_kills_itself_costs_one_row(procoro_map: Map, numbers: Pat
 
 
 def test_a_worker_killed_by_hand_costs_one_row(start: Start, gate: Any, tmp_path: Path) -> None:
-    lines = [f"{gate.folder} at the gate" if n == 500 else str(n) for n in range(1000)]
+    lines = [f"{gate.folder} gate" if n == 500 else str(n) for n in range(1000)]
     (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines))
     process = start(function("stands_at_gate"), "in.txt", "-o", "out.jsonl", "--workers", 2)
     pid = gate.reached()

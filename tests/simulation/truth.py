@@ -30,7 +30,7 @@ class Call:
         self.ended_at = 0.0
         self.ok: bool | None = None  # the last outcome that was recorded; False: its worker died
         self.fate: str | None = None  # as delivered: "ok", "failed" or a FaultKind
-        self.unwanted = False  # cancelled or killed
+        self.unwanted = False  # a cancel or kill was answered by yes
 
 
 class Source:
@@ -47,11 +47,19 @@ class Source:
         self.exhausted = False
         self.ended = False
         self.dropped = False
-        self.detached = False
+        self.detached = False  # or unbounded
         self.delivered = 0
         self.consumed = 0
         self.untaken: deque[tuple[int, int]] = deque()  # outcomes delivered: (calls, bytes)
         self.nbytes = 0  # inputs without outcome, outcomes that the consumer has not taken
+
+    def take(self, outcomes: int) -> tuple[int, int]:
+        """The consumer takes so many outcomes: calls and bytes."""
+        taken = [self.untaken.popleft() for _ in range(outcomes)]
+        count, nbytes = sum(some[0] for some in taken), sum(some[1] for some in taken)
+        self.consumed += count
+        self.nbytes -= nbytes
+        return count, nbytes
 
     @property
     def bounded(self) -> bool:
@@ -75,17 +83,18 @@ class Truth:
         self.tickets: dict[int, tuple[int, int, bool]] = {}  # not answered
         self.begun: Counter[int] = Counter()  # by worker
 
-    def call(self, stream: int, number: int) -> Call:
+    def find(self, stream: int, number: int) -> Call:
         return self.sources[stream].calls[number]
 
     # ---- what workers do
 
     def begin(self, worker: int, stream: int, number: int, now: float) -> None:
         """At most once started, unless retries allow more; never twice at a time; not before its back-off."""
-        call, opened = self.call(stream, number), self.sources[stream].opened
+        call, opened = self.find(stream, number), self.sources[stream].opened
         name = f"call {stream}/{number}"
         assert not call.running, f"{name} runs twice at a time"
         assert call.fate is None or self.over, f"{name} begins after it ended ({call.fate})"
+        assert not call.unwanted, f"{name} begins, and was to be killed"
         assert call.attempts <= opened.retries, f"{name} begins for the {call.attempts + 1}th time"
         if call.attempts:
             assert call.ok is False, f"{name} begins again, and has not failed"
@@ -98,7 +107,7 @@ class Truth:
 
     def end(self, stream: int, number: int, ok: bool, now: float) -> None:
         """A call has recorded its outcome, or its worker died in it."""
-        call, timeout = self.call(stream, number), self.sources[stream].opened.timeout
+        call, timeout = self.find(stream, number), self.sources[stream].opened.timeout
         call.running, call.ok, call.ended_at = False, ok, now
         if timeout is not None and not self.over:
             assert now - call.began < timeout + LOADING + SLACK, f"call {stream}/{number} has outlived its time-out"
@@ -136,7 +145,8 @@ class Truth:
         if kind in OF_WORKERS:
             assert self.guilty == (source.number, number, kind), f"{fault} of {source.number}: guilty is {self.guilty}"
         elif kind == FaultKind.CANCELLED:
-            assert call.unwanted or source.dropped, f"{fault} of {source.number}: nobody cancelled it"
+            asked = any(ticket[:2] == (source.number, number) for ticket in self.tickets.values())
+            assert asked or source.dropped, f"{fault} of {source.number}: nobody cancelled it"
             assert not call.running, f"{fault} of {source.number} is running"
         elif kind == FaultKind.TERMINATED:
             assert self.over == kind, f"{fault} of {source.number}: the pool goes on"
@@ -154,13 +164,12 @@ class Truth:
     def answer(self, ticket: int, yes: bool) -> None:
         """Once for each ticket; yes to all that had not begun and to what is to be killed."""
         stream, number, kill = self.tickets.pop(ticket)  # a KeyError: answered twice
-        call = self.call(stream, number)
+        call = self.find(stream, number)
         if yes:
             assert call.fate == FaultKind.CANCELLED or kill, f"call {stream}/{number}: cancelled, yet open"
+            call.unwanted = True
         else:
-            call.unwanted = False
-            assert call.fate != FaultKind.CANCELLED or self.sources[stream].dropped
-            assert call.fate is not None or call.attempts or call.narrow, f"call {stream}/{number} could be cancelled"
+            assert call.fate is not None or not kill, f"call {stream}/{number} is open, and not killed"
 
     def check_the_end(self) -> None:
         """Everything has come to its end."""

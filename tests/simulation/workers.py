@@ -85,7 +85,9 @@ class Worker:
         self.span: Span | None = None  # in hand
         self.began = 0.0
         self.fate = "ok"
+        self.died_running = False
         self.doom: str | None = None  # why the scheduler ends it
+        self.look_at = NEVER  # when its record and its messages are looked at
 
     # ---- what it does
 
@@ -155,6 +157,7 @@ class Worker:
         if self.phase is Phase.RUNNING:
             assert self.span is not None
             self.truth.end(self.span.stream, self.span.first + len(self.span.done), False, at)
+            self.died_running = True
         self.phase = Phase.DEAD
         self.dies_at = at
 

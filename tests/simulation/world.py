@@ -9,13 +9,13 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from procoro.calls import FaultKind
 from procoro.scheduler import messages as m
 from procoro.scheduler.scheduler import Scheduler
 from tests.simulation.books import check_books
-from tests.simulation.truth import Source, Truth
+from tests.simulation.truth import Call, Source, Truth
 from tests.simulation.workers import NEVER, Habits, Phase, Span, Worker
 
 MOST_STEPS = 20_000
@@ -50,7 +50,7 @@ class World:
         self.recent: list[tuple[int, int]] = []  # calls that may be cancelled
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = 0
-        self._told: deque[m.Event] = deque()
+        self.told: deque[m.Event] = deque()
 
     # ------------------------------------------------------------------------------------------ the clock
 
@@ -96,12 +96,12 @@ class World:
     # ----------------------------------------------------------------------------- the conductor's part
 
     def _tell(self, event: m.Event) -> None:
-        self._told.append(event)
+        self.told.append(event)
         self._settle()
 
     def _settle(self) -> None:
-        while self._told:
-            event = self._told.popleft()
+        while self.told:
+            event = self.told.popleft()
             self._note(event)
             self._carry_out(self.scheduler.handle(event, self.now))
             check_books(self)
@@ -177,7 +177,7 @@ class World:
         if not hit or worker.phase is not Phase.RUNNING:
             return
         stream, number = hit[0]
-        call, opened = self.truth.call(stream, number), self.truth.sources[stream].opened
+        call, opened = self.truth.find(stream, number), self.truth.sources[stream].opened
         if worker.doom == FaultKind.TIMEOUT:
             assert opened.timeout is not None and self.now - call.began >= opened.timeout - 1e-9, "killed too early"
         elif worker.doom == FaultKind.KILLED:
@@ -201,26 +201,25 @@ class World:
         if self.scheduler.short:
             others = [other for other in self.workers.values() if other.spans]
             assert not others, "memory is short, and a second worker is given something"
-        self._see_dead(worker)
+        worker.advance(self.now)
         worker.receive(Span(effect.span, effect.stream, first, effect.count, self.habits[effect.stream]), self.now)
         self._expect_news(worker)
-
-    def _see_dead(self, worker: Worker) -> None:
-        worker.advance(self.now)
 
     def _expect_news(self, worker: Worker) -> None:
         """The worker rings when there is something to read; somebody comes, sooner or later."""
         due = worker.next_at if worker.phase is not Phase.DEAD else self.now
         wait = max(due - self.now, 0.0) + self.rng.choice((0.0, 0.0002, 0.002)) * self.rng.random()
-        self._at(wait, lambda: self._look(worker))
+        if self.now + wait < worker.look_at:
+            worker.look_at = self.now + wait
+            self._at(wait, lambda: self._look(worker))
 
     def _look(self, worker: Worker) -> None:
-        if not self._is_here(worker):
+        if not self._is_here(worker) or self.now < worker.look_at:
             return
+        worker.look_at = NEVER
         worker.advance(self.now)
         if worker.phase is Phase.DEAD:
-            if worker.dies_at < NEVER:
-                self._expect_death(worker)
+            self._expect_death(worker)
             return
         self._read(worker)
         self._take_mail(worker)
@@ -245,8 +244,9 @@ class World:
         worker = self.workers[effect.worker]
         news, limits = worker.take_back(self.now)
         for span, runs in news:
-            self._told.append(m.Recorded(worker.number, span.number, runs))
-        self._told.append(m.TakenBack(worker.number, limits))
+            self.told.append(m.Recorded(worker.number, span.number, runs))
+        self.told.append(m.TakenBack(worker.number, limits))
+        self._expect_news(worker)
 
     def _bury(self, worker: Worker) -> None:
         if not self._is_here(worker):
@@ -259,9 +259,7 @@ class World:
         if culprit is not None:
             kind = worker.doom or FaultKind.DIED
             self.truth.guilty = (*culprit, kind)
-            call = self.truth.call(*culprit)
-            if worker.fate_was_open():
-                call.narrow += 1
+            self.truth.find(*culprit).narrow += not worker.died_running
             if worker.doom is None:
                 self.truth.deaths[culprit[0]] += 1
         del self.workers[worker.number]
@@ -286,12 +284,15 @@ class World:
         if not source.bounded:
             assert pull.nbytes <= backlog.most_bytes
             return
+        # Outcomes that wait for those before them count as outcomes there, as inputs here: no exact bound then.
         bounded = [other for other in self.truth.sources.values() if other.bounded]
         floor = 2 * self.size
         items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in bounded) + pull.count
         most = max(backlog.most_items, floor) + floor * (len(bounded) - 1)
         assert items <= most, f"{items} items in flight"
         nbytes = sum(other.nbytes + (other.asked or (0, 0))[1] for other in bounded) + pull.nbytes
+        if any(other.opened.ordered for other in bounded):
+            return
         alone = pull.count == 1 and source.in_flight == 0
         assert nbytes <= backlog.most_bytes + len(bounded) or alone, f"{nbytes} bytes in flight"
 
@@ -311,7 +312,7 @@ class World:
     def _supply_now(self, source: Source, count: int) -> None:
         first = len(source.calls)
         source.left -= count
-        source.calls += [self.truth.new_call() for _ in range(count)]
+        source.calls += [Call() for _ in range(count)]
         source.nbytes += count * source.weight
         self.recent.append((source.number, first + self.rng.randrange(count)))
         self._tell(m.Supplied(source.number, list(range(first, first + count)), count * source.weight))
@@ -338,21 +339,22 @@ class World:
         if source.detached or (source.ended and not source.untaken):
             return
         if source.untaken:
-            take = self.rng.randint(1, len(source.untaken))
-            taken = [source.untaken.popleft() for _ in range(take)]
-            count, nbytes = sum(some[0] for some in taken), sum(some[1] for some in taken)
-            source.consumed += count
-            source.nbytes -= nbytes
+            count, nbytes = source.take(self.rng.randint(1, len(source.untaken)))
             self._tell(m.Consumed(source.number, count, nbytes))
         self._at(self.rng.choice(pauses), lambda: self._consume(source, pauses))
 
     def _answer(self, effect: m.Answer) -> None:
+        stream, number, _ = self.truth.tickets[effect.ticket]
+        if not effect.yes and self.truth.find(stream, number).fate is None:
+            begun = any((stream, number) in worker.may_begin() for worker in self.workers.values())
+            assert begun, f"call {stream}/{number} could be cancelled"
         self.truth.answer(effect.ticket, effect.yes)
 
     def _give_up(self, effect: m.GiveUp) -> None:
         assert not self.truth.over and not self.gave_up, "gives up twice"
         assert self.stillborn, "gives up for no reason"
         self.gave_up = True
+        self.truth.over = FaultKind.GAVE_UP
 
     def _end(self, effect: m.Ended) -> None:
         assert self.closing and not self.workers, "ended too early"
@@ -398,7 +400,7 @@ class World:
         source = self.truth.sources[stream] = Source(opened, count, rng.choice((1, 10, 300)))
         self.habits[stream] = Habits(rng, timeout, self.cruel)
         if kind == "submit":
-            self._told.append(m.Opened(stream, 0, opened.function, timeout=timeout, retries=opened.retries))
+            self.told.append(m.Opened(stream, 0, opened.function, timeout=timeout, retries=opened.retries))
             self._settle()
             self._supply_now(source, count)
             self._exhaust(source)
@@ -419,9 +421,6 @@ class World:
         if not self.recent:
             return
         stream, number = self.rng.choice(self.recent)
-        call = self.truth.call(stream, number)
-        if call.fate is None:
-            call.unwanted = True
         self.next_ticket += 1
         kill = self.rng.random() < 0.5
         self.truth.tickets[self.next_ticket] = (stream, number, kill)
@@ -442,10 +441,7 @@ class World:
 
     def _detach(self, source: Source) -> None:
         source.detached = True
-        while source.untaken:
-            count, nbytes = source.untaken.popleft()
-            source.consumed += count
-            source.nbytes -= nbytes
+        source.take(len(source.untaken))
         self._tell(m.Detached(source.number))
 
     def _shoot(self) -> None:
@@ -468,14 +464,48 @@ class World:
     def _finish(self) -> None:
         self.closing = True
         if self.rng.random() < 0.3:
-            self.truth.over = FaultKind.TERMINATED
-            self._tell(m.TerminateAsked())
+            self._terminate()
             return
         self._tell(m.CloseAsked())
         if self.rng.random() < 0.3:
-            for source in self.truth.sources.values():
-                if source.bounded:
-                    self._unbind(source)
-            self._tell(m.Unbounded())
+            self._wait_for_the_end()
         if self.rng.random() < 0.2:
             self._at(self.rng.random(), self._terminate)
+
+    def _wait_for_the_end(self) -> None:
+        """Join: whoever waits may be the one who would have consumed."""
+        late = []
+        for source in self.truth.sources.values():
+            if source.bounded:
+                late.append((source.number, *source.take(len(source.untaken))))
+                source.detached = True
+        self._tell(m.Unbounded())
+        for stream, count, nbytes in late:
+            if count and self.rng.random() < 0.5:
+                self._tell(m.Consumed(stream, count, nbytes))
+
+    def _terminate(self) -> None:
+        if not self.truth.ended:
+            self.truth.over = FaultKind.TERMINATED
+            self._tell(m.TerminateAsked())
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def play(seed: int, scheduler: type[Scheduler] = Scheduler) -> World:
+    """Play the world of this seed; if a promise is broken, say which, and tell the story that led there."""
+    world = World(seed, scheduler)
+    try:
+        world.play()
+    except Exception as error:
+        again = World(seed, scheduler, log=True)
+        try:
+            again.play()
+        except Exception:
+            story = "\n".join((again.log or [])[-40:])
+            raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}\n{story}") from error
+        raise AssertionError(f"seed {seed} is not replayed: {error}") from error
+    return world

@@ -23,7 +23,7 @@ class Answers(Protocol):
     """What a run needs of a pool's stream."""
 
     def next(self, timeout: float | None = None) -> Answer:
-        """The next answer; a failed call raises, a `TimeoutError` that is no call's says: none yet."""
+        """The next answer; a failed call raises its error, and `WaitTimeout` says that there is none yet."""
         ...
 
     def drain(self) -> None:
@@ -139,7 +139,7 @@ class Run:
             self.rows.write(answer)
 
     def _raised(self, error: BaseException) -> None:
-        from procoro.errors import failed_call  # only now: most runs see no fault
+        from procoro.errors import WaitTimeout, failed_call
 
         call = failed_call(error)
         if call is not None:
@@ -148,7 +148,7 @@ class Run:
                 self._fails(call.number, row, "BadInput", row.fault)
             else:
                 self._fails(call.number, row, type(error).__name__, _words(error), call.traceback)
-        elif not isinstance(error, TimeoutError):
+        elif not isinstance(error, WaitTimeout):
             raise error
 
     def _fails(self, number: int, row: Row, kind: str, message: str, traceback: str = "") -> None:

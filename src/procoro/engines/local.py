@@ -159,7 +159,8 @@ class LocalEngine:
         )
         begun = member.record.header[record.TAKEN]
         member.close()
-        self._tell(WorkerLost(member.number, begun, end))
+        killed = end.status is None or os.WIFSIGNALED(end.status)
+        self._tell(WorkerLost(member.number, begun, end, killed and not end.reason))
 
     def kill(self, number: int) -> None:
         """End a worker at once; its loss is told later."""

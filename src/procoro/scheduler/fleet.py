@@ -12,7 +12,9 @@ from procoro.calls import Piece
 from procoro.scheduler.messages import Cancelled
 
 WINDOW = 2  # spans that a worker may hold: one that it runs, one that waits at hand
-START_FAILURES = 3  # in a row, before the pool gives up
+START_FAILURES = 30  # points, collected in a row, at which the pool gives up:
+FAILED_TO_START = 10  # for a worker that left before it was ready, or could not be started
+KILLED_IN_START = 1  # for one that was killed: that may have been bad luck
 CALM_DEATHS = 20  # in a row with no outcome between, that are still replaced at once
 RESTART_DELAY = 0.02  # seconds, for each death beyond that
 LONGEST_DELAY = 0.5
@@ -22,12 +24,13 @@ START_DELAY = 0.05  # seconds, after a worker that did not get ready
 class Sent:
     """A span: a piece that is with a worker."""
 
-    __slots__ = ("function", "limit", "number", "piece", "recorded")
+    __slots__ = ("expected", "function", "limit", "number", "piece", "recorded")
 
-    def __init__(self, number: int, piece: Piece, function: object) -> None:
+    def __init__(self, number: int, piece: Piece, function: object, expected: float) -> None:
         self.number = number
         self.function = function
         self.piece = piece
+        self.expected = expected  # seconds of work
         self.recorded = 0  # calls whose outcome is known: those at the front
         self.limit = piece.count  # calls from here on have been taken back
 
@@ -48,6 +51,7 @@ class Worker:
         "span_since",
         "spans",
         "stuck",
+        "taking",
     )
 
     def __init__(self, number: int, now: float) -> None:
@@ -61,6 +65,7 @@ class Worker:
         self.span_since = now  # likewise, for the span
         self.loaded = 0  # the span whose function it has loaded
         self.stuck = False  # in a long call: gets no more until it moves
+        self.taking = False  # its calls are being taken back: gets no more until that is answered
         # What is decided once no other call can be hit by it, that is, when all behind has been taken back:
         self.sentence: tuple[int, int, str] | None = None  # the call (stream, number) to end, and why
         self.questions: list[Cancelled] = []
@@ -87,7 +92,8 @@ class Fleet:
         self.size = size
         self.most_calls = most_calls  # maxtasksperchild
         self.workers: dict[int, Worker] = {}
-        self.start_failures = 0
+        self.start_failures = 0  # see START_FAILURES
+        self.failed_at = -1.0  # when the last of those was told
         self.deaths = 0  # in a row, with no outcome between them
         self.not_before = 0.0  # no worker is started earlier
         self._last = 0
@@ -102,11 +108,16 @@ class Fleet:
         """How many workers there are too few. Those that are leaving do not count."""
         return self.size - sum(not worker.retiring and worker.doom is None for worker in self.workers.values())
 
+    def any_ready(self) -> bool:
+        """Is there a worker that calls can run in?"""
+        return any(worker.ready and not worker.doom for worker in self.workers.values())
+
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
         for worker in self.workers.values():
-            if worker.ready and len(worker.spans) == depth and not (worker.stuck or worker.retiring or worker.doom):
-                yield worker
+            if worker.ready and len(worker.spans) == depth and not worker.taking and not worker.stuck:
+                if not worker.retiring and worker.doom is None:
+                    yield worker
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""
@@ -115,14 +126,14 @@ class Fleet:
     def lose(self, worker: Worker, now: float) -> None:
         """A worker is gone: decide how soon the next one may start."""
         del self.workers[worker.number]
-        if worker.retiring:
-            return
-        if not worker.ready:
-            self.start_failures += 1
-            self.not_before = now + START_DELAY
-            return
-        if worker.doom is not None:
-            return  # we ended it ourselves, for its call
-        self.deaths += 1
-        if self.deaths > CALM_DEATHS:
-            self.not_before = now + min((self.deaths - CALM_DEATHS) * RESTART_DELAY, LONGEST_DELAY)
+        if worker.retiring or worker.doom is not None:
+            return  # as we wanted
+        if worker.ready:
+            self.deaths += 1
+            if self.deaths > CALM_DEATHS:
+                self.not_before = now + min((self.deaths - CALM_DEATHS) * RESTART_DELAY, LONGEST_DELAY)
+        else:
+            if worker.since >= self.failed_at:  # those that were started together fail together, once
+                self.start_failures += 1
+                self.failed_at = now
+            self.not_before = now + min(self.start_failures * START_DELAY, LONGEST_DELAY)

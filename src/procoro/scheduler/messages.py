@@ -181,15 +181,17 @@ class TakenBack:
 class WorkerLost:
     """A worker is gone, and all it had recorded has been told before.
 
-    `begun` is the number of the last span that it took up, `how` whatever is known of its end.
+    `begun` is the number of the last span that it took up, `how` whatever is known of its end. `killed`: a signal
+    ended it; else it left by itself, or could not be started.
     """
 
-    __slots__ = ("begun", "how", "worker")
+    __slots__ = ("begun", "how", "killed", "worker")
 
-    def __init__(self, worker: int, begun: int, how: object) -> None:
+    def __init__(self, worker: int, begun: int, how: object, killed: bool = False) -> None:
         self.worker = worker
         self.begun = begun
         self.how = how
+        self.killed = killed
 
 
 class MemorySeen:

@@ -501,7 +501,7 @@ class Scheduler:
         if worker is None:
             return
         was_ready = worker.ready
-        self.fleet.lose(worker, now)
+        self.fleet.lose(worker, event.killed, now)
         for sent in reversed(worker.spans):
             started = sent.number == event.begun and sent.recorded < sent.limit
             if sent.recorded + started < sent.limit:

@@ -11,6 +11,7 @@ cloudpickle packs what has no name to be imported by; this module only says wher
 from __future__ import annotations
 
 import io
+import marshal
 import pickle
 import sys
 import types
@@ -128,6 +129,10 @@ def _pickler_class() -> Any:
             names: set[str]
 
             def reducer_override(self, obj: Any) -> Any:
+                if isinstance(obj, types.CodeType):
+                    # cloudpickle drops the file's name, and tracebacks would teach less. Version 2 of the
+                    # format has no references, which would make equal code differ.
+                    return marshal.loads, (marshal.dumps(obj, 2),)
                 path = _path(obj)
                 if path is not None and path.split(".")[0] != self.defining:
                     self.names.add(path.split(".")[0])

@@ -1,0 +1,311 @@
+"""The books of all streams: inputs asked for and supplied, bounds, outcomes and their order, the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from procoro.calls import Fault, FaultKind, Piece, Run
+from procoro.scheduler.backlog import Backlog
+from procoro.scheduler.batching import MOST_CALLS, TARGET, Batching
+from procoro.scheduler.fleet import WINDOW
+from procoro.scheduler.messages import (
+    Consumed,
+    Deliver,
+    Detached,
+    Effect,
+    Exhausted,
+    Opened,
+    Pull,
+    StopPulling,
+    StreamEnded,
+    Supplied,
+    Unbounded,
+)
+
+MOST_ITEMS = 4096  # pulled and not yet taken by the consumer, in all bounded streams of a pool
+MOST_BYTES = 16 * 1024 * 1024
+BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
+LONGEST_BACK_OFF = 30.0
+
+
+class Stream:
+    """The books of one stream of calls."""
+
+    __slots__ = (
+        "asked",
+        "asked_nbytes",
+        "attempts",
+        "deaths",
+        "ended",
+        "ending",
+        "exhausted",
+        "held",
+        "items",
+        "killed",
+        "nbytes",
+        "next",
+        "open_calls",
+        "open_nbytes",
+        "opened",
+        "resting",
+        "stopped",
+        "supplied",
+        "window",
+    )
+
+    def __init__(self, opened: Opened) -> None:
+        self.opened = opened
+        self.window = opened.window
+        self.supplied = 0  # inputs that have arrived
+        self.open_calls = 0  # of those, without an outcome
+        self.open_nbytes = 0.0
+        self.resting = 0  # of those, failed and waiting for the time of their retry
+        self.asked = 0  # inputs asked for by a Pull that is not answered
+        self.asked_nbytes = 0
+        self.stopped = False  # whoever pulls has been told to stop
+        self.exhausted = False  # no more inputs will come
+        self.ended = False
+        self.ending: Fault | None = None  # stopped before its time: what its waiting calls end like
+        self.items = 0  # window: asked for or pulled, and not yet taken by the consumer
+        self.nbytes = 0.0  # of those, inputs or outcomes
+        self.attempts: dict[int, int] = {}  # of calls that have failed and run again
+        self.killed: set[int] = set()  # calls that are not to be run again
+        self.deaths = 0  # workers lost to this stream's calls, one after another with no outcome between
+        self.next = 0  # ordered: the first call that has not been delivered
+        self.held: dict[int, Run | Fault] = {}  # ordered: outcomes that wait for those before them
+
+    def remaining(self) -> int | None:
+        """Calls that have not been supplied, if their number is known."""
+        if self.exhausted:
+            return 0
+        return None if self.opened.total is None else self.opened.total - self.supplied
+
+    def attempt(self, number: int) -> int:
+        """Which attempt at this call is the present one: 1, 2, ..."""
+        return self.attempts.get(number, 0) + 1
+
+    def ready(self, outcome: Run | Fault) -> Iterator[Run | Fault]:
+        """What may be delivered now that this outcome is there, in the stream's order."""
+        if not self.opened.ordered:
+            yield outcome
+            return
+        self.held[outcome.first] = outcome
+        while (following := self.held.pop(self.next, None)) is not None:
+            self.next += following.count
+            yield following
+
+
+class Streams:
+    """All streams of a pool. Touches no worker: calls come from here, and return with an outcome."""
+
+    def __init__(self, backlog: Backlog, batching: Batching, workers: int, do: Callable[[Effect], None]) -> None:
+        self.backlog = backlog
+        self.batching = batching
+        self.workers = workers
+        self.most_items = MOST_ITEMS
+        self.most_nbytes = MOST_BYTES
+        self.by_number: dict[int, Stream] = {}
+        self.running = 0  # streams that have not ended
+        self.items = 0  # of bounded streams: asked for or pulled, and not yet consumed
+        self.nbytes = 0.0
+        self._pulled: dict[int, Stream] = {}  # those that may be asked for more
+        self._do = do
+
+    def of(self, piece: Piece) -> Stream:
+        """The stream whose calls these are."""
+        return self.by_number[piece.stream]
+
+    # ------------------------------------------------------------------------------- what is told of them
+
+    def open(self, event: Opened, ending: Fault | None) -> None:
+        """A stream begins; in a pool that is over, all its calls end like `ending`."""
+        stream = self.by_number[event.stream] = Stream(event)
+        self.running += 1
+        self.backlog.open(event.stream, event.lane)
+        if event.pulled:
+            self._pulled[event.stream] = stream
+        if ending is not None:
+            self.stop(stream, ending)
+
+    def on_supplied(self, event: Supplied, now: float) -> None:
+        """New calls: behind all others of their lane."""
+        stream, count = self.by_number[event.stream], len(event.items)
+        piece = Piece(event.stream, stream.supplied, event.items, 0, count, event.nbytes / count)
+        stream.supplied += count
+        stream.open_calls += count
+        stream.open_nbytes += event.nbytes
+        self._ask(stream, 0, 0)
+        self._count(stream, count, event.nbytes)
+        self.wait(piece, self.backlog.append)
+
+    def on_exhausted(self, event: Exhausted, now: float) -> None:
+        """The stream may end when its calls have."""
+        stream = self.by_number.get(event.stream)
+        if stream is not None:
+            self._ask(stream, 0, 0)
+            self._pulled.pop(event.stream, None)
+            stream.exhausted = True
+            self._close(stream)
+
+    def on_consumed(self, event: Consumed, now: float) -> None:
+        """Room for more."""
+        stream = self.by_number.get(event.stream)
+        if stream is not None:
+            self._count(stream, -event.count, -event.nbytes)
+            self._close(stream)
+
+    def on_detached(self, event: Detached, now: float) -> None:
+        """Outcomes that nobody takes hold no room."""
+        stream = self.by_number.get(event.stream)
+        if stream is not None:
+            self._unbind(stream)
+
+    def on_unbounded(self, event: Unbounded, now: float) -> None:
+        """No stream waits for its consumer any more."""
+        for stream in list(self.by_number.values()):
+            self._unbind(stream)
+
+    # ------------------------------------------------------------------------------------------- inputs
+
+    def pull(self) -> None:
+        """Ask for the inputs that the workers will need next."""
+        for stream in self._pulled.values():
+            if stream.asked:
+                continue
+            size = self.packet(stream)
+            mean = self.batching.of(stream.opened.function).seconds
+            packets = WINDOW + 1 if mean is not None and mean <= TARGET else 2
+            at_hand = stream.open_calls - stream.resting
+            items, nbytes = self._allowance(stream)
+            wanted = min(packets * self.workers * size - at_hand, items)
+            if wanted > 0 and (wanted >= size or at_hand == 0):
+                self._ask(stream, wanted, nbytes)
+                self._do(Pull(stream.opened.stream, wanted, nbytes))
+
+    def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
+        """How many of its calls travel together. `weight`: bytes of one input; `remaining`: calls left, if known."""
+        opened = stream.opened
+        if opened.chunk is not None:
+            return min(opened.chunk, MOST_CALLS)
+        size = self.batching.size(opened.function, weight, remaining, self.workers)
+        if stream.window:
+            size = min(size, max(1, self.most_items // (WINDOW * self.workers)))  # all workers share the window
+        return size
+
+    def _allowance(self, stream: Stream) -> tuple[int, int]:
+        """How many items and bytes may be pulled now. Some items are always granted, so that no stream starves."""
+        if not stream.window:
+            nbytes = int(self.most_nbytes - stream.open_nbytes)
+            return (MOST_CALLS * self.workers * (WINDOW + 1), nbytes) if nbytes > 0 else (0, 0)
+        items = max(self.most_items - self.items, 2 * self.workers - stream.items)
+        # Half of what is left: one who is asked and does not answer leaves room for the others.
+        nbytes = int(self.most_nbytes - self.nbytes) // 2
+        if nbytes > 0:
+            return items, nbytes
+        return (0, 0) if stream.items else (1, 1)  # the bound is 16 MiB or one item
+
+    def _ask(self, stream: Stream, items: int, nbytes: int) -> None:
+        """What has been asked for counts as if it were there; nothing is asked for when it was answered."""
+        self._count(stream, items - stream.asked, nbytes - stream.asked_nbytes)
+        stream.asked, stream.asked_nbytes = items, nbytes
+
+    def _count(self, stream: Stream, items: int, nbytes: float) -> None:
+        if stream.window:
+            stream.items += items
+            stream.nbytes += nbytes
+            self.items += items
+            self.nbytes += nbytes
+
+    def _unbind(self, stream: Stream) -> None:
+        self._count(stream, -stream.items, -stream.nbytes)
+        stream.window = False
+        self._close(stream)
+
+    def stop_pulling(self, stream: Stream) -> None:
+        """Whoever pulls closes the iterator and answers `Exhausted`; till then the stream stays open."""
+        if self._pulled.pop(stream.opened.stream, None) is not None:
+            stream.stopped = True
+            self._do(StopPulling(stream.opened.stream))
+
+    # ----------------------------------------------------------------------------------------- outcomes
+
+    def wait(self, piece: Piece, place: Callable[[Piece], None]) -> None:
+        """Calls that now wait, unless their stream has been stopped."""
+        stream = self.of(piece)
+        if stream.ending is None:
+            place(piece)
+        else:
+            self.end_like(piece, stream.ending)
+
+    def stop(self, stream: Stream, ending: Fault) -> None:
+        """End a stream before its time: what waits ends like `ending`, what runs may finish."""
+        if stream.ending is None:
+            stream.ending = ending
+            self.stop_pulling(stream)
+            stream.resting = 0
+            for piece in self.backlog.remove_all(stream.opened.stream):
+                self.end_like(piece, ending)
+
+    def end_like(self, piece: Piece, ending: Fault) -> None:
+        """Calls that will not run end like this."""
+        stream = self.of(piece)
+        for at in range(piece.count):
+            number = piece.first + at
+            fault = Fault(number, ending.kind, ending.how, stream.attempt(number))
+            self.finish(stream, piece.cut(at, at + 1), fault)
+
+    def cancel(self, stream: int, number: int) -> bool:
+        """End a call that waits. False if it does not wait."""
+        books = self.by_number.get(stream)
+        if books is None or books.ended:
+            return False
+        piece = self.backlog.remove(stream, number)
+        if piece is None:
+            piece = self.backlog.remove_later(stream, number)
+            if piece is None:
+                return False
+            books.resting -= 1
+        self.end_like(piece, Fault(0, FaultKind.CANCELLED))
+        return True
+
+    def conclude(self, piece: Piece, outcome: Run | Fault, now: float) -> None:
+        """Calls have run: these end, or this one has failed and is to be retried."""
+        stream, number, attempt = self.of(piece), outcome.first, outcome.attempt
+        failed = isinstance(outcome, Fault) or not outcome.ok
+        if failed and attempt <= stream.opened.retries and stream.ending is None and number not in stream.killed:
+            stream.attempts[number] = attempt
+            stream.resting += 1
+            self.backlog.put_off(piece, now + min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF))
+        else:
+            self.finish(stream, piece, outcome)
+
+    def wake(self, now: float) -> None:
+        """The time of some retries has come."""
+        for piece in self.backlog.due(now):
+            self.of(piece).resting -= 1
+
+    def finish(self, stream: Stream, piece: Piece, outcome: Run | Fault) -> None:
+        """The one place where calls end: the calls of `piece`, with `outcome`."""
+        nbytes = piece.weight * piece.count
+        stream.open_calls -= piece.count
+        stream.open_nbytes -= nbytes
+        self._count(stream, 0, outcome.nbytes - nbytes)
+        if stream.attempts:
+            stream.attempts.pop(outcome.first, None)
+        stream.killed.discard(outcome.first)
+        for ready in stream.ready(outcome):
+            self._do(Deliver(stream.opened.stream, ready))
+        self._close(stream)
+
+    def _close(self, stream: Stream) -> None:
+        if not stream.exhausted or stream.open_calls:
+            return
+        number = stream.opened.stream
+        if not stream.ended:
+            stream.ended = True
+            self.running -= 1
+            self.backlog.forget(number)
+            self._do(StreamEnded(number))
+        if stream.items <= 0:  # else its outcomes hold room until they are consumed
+            self._count(stream, -stream.items, -stream.nbytes)  # shares of bytes were rounded
+            del self.by_number[number]

@@ -1,0 +1,16 @@
+"""Thousands of small pools, each played from its seed to its end. A red one names its seed, and `play(seed)` replays it."""
+
+import pytest
+
+from tests.simulation.world import play
+
+pytestmark = pytest.mark.pure
+
+SEEDS = 3000
+GROUP = 300
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
+def test_every_promise_holds_in_every_world(first: int) -> None:
+    for seed in range(first, first + GROUP):
+        play(seed)
