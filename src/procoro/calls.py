@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+
 class Piece:
     """Calls `first` to `first + count - 1` of a stream, with their packed inputs.
 
@@ -29,9 +30,7 @@ class Piece:
 
     def cut(self, start: int, stop: int) -> Piece:
         """The calls from `start` to `stop`, counted from this piece's first."""
-        return Piece(
-            self.stream, self.first + start, self.items, self.offset + start, stop - start, self.weight
-        )
+        return Piece(self.stream, self.first + start, self.items, self.offset + start, stop - start, self.weight)
 
     def __repr__(self) -> str:
         return f"Piece({self.stream}: {self.first}..{self.first + self.count - 1})"

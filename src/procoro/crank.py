@@ -6,7 +6,6 @@ handler and no Ctrl-C of theirs can land between two steps of a scheduler.
 
 from __future__ import annotations
 
-import logging
 import os
 import selectors
 import socket
@@ -18,8 +17,6 @@ from typing import Protocol
 
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
 STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped
-
-logger = logging.getLogger("procoro")
 
 
 class Turned(Protocol):
@@ -82,7 +79,8 @@ class Crank:
 
     def remove(self, turned: Turned) -> None:
         """Do not turn this one any more."""
-        self._turned.remove(turned)
+        if turned in self._turned:
+            self._turned.remove(turned)
 
     def watch(self, file: socket.socket | int, call: Callable[[], None]) -> None:
         """Call whenever the descriptor can be read. Watching it twice is watching it once."""
@@ -147,7 +145,9 @@ class Crank:
         try:
             call()
         except Exception:
-            logger.exception("procoro: a bug in procoro itself, please report it")
+            import logging
+
+            logging.getLogger("procoro").exception("procoro: a bug in procoro itself, please report it")
 
 
 def _forget_in_child() -> None:

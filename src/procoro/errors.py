@@ -106,11 +106,11 @@ class FailedCall:
 
     __slots__ = ("attempt", "function", "input", "number", "pid", "traceback")
 
-    def __init__(self, number: int, function: str, attempt: int, input: str, pid: int, traceback: str) -> None:  # noqa: A002
+    def __init__(self, number: int, function: str, attempt: int, given: str, pid: int, traceback: str) -> None:
         self.number = number  # from 0, in its map or stream; of a single call, 0
         self.function = function
         self.attempt = attempt  # from 1
-        self.input = input  # its input, cut short
+        self.input = given  # its input, cut short
         self.pid = pid  # of the worker; 0 if there was none
         self.traceback = traceback  # the worker's, as text; empty if there is none
 

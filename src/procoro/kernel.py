@@ -6,7 +6,6 @@ procoro is made for Linux (x86-64 and ARM64). What another system lacks is refus
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import sys
 
@@ -14,13 +13,13 @@ if sys.platform == "win32":
     raise ImportError("procoro does not support Windows yet: it needs fork and descriptors that can be passed")
 
 F_SETSIG = 10
-MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
+MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine)
 MEMBARRIER_GLOBAL = 1 << 0  # 10 ms
 MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1  # 1 µs, for processes that have registered
 MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
-STORES_IN_ORDER = platform.machine() in ("x86_64", "AMD64", "i686")
+STORES_IN_ORDER = os.uname().machine in ("x86_64", "AMD64", "i686")
 
 
 def shared_file(name: str, size: int = 0) -> int:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import atexit
+import itertools
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+
+from procoro import kernel
 from procoro.engines.template import TemplateProcess
 
-_template = TemplateProcess  # imported first: it is started before the rest of this module's imports are used
+if TYPE_CHECKING:
+    from procoro.conductor.conductor import Conductor
+    from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
+    from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back
+    from procoro.scheduler import messages as m
+    from procoro.wire import codec
+    from procoro.wire.blocks import Parts
+    from procoro.wire.library import Library
 
-import atexit  # noqa: E402
-import itertools  # noqa: E402
-import pickle  # noqa: E402
-import re  # noqa: E402
-import threading  # noqa: E402
-import weakref  # noqa: E402
-from collections import deque  # noqa: E402
-from collections.abc import Callable, Iterable, Mapping, Sequence  # noqa: E402
-from typing import Any, ParamSpec, Self, TypeVar  # noqa: E402
 
-from procoro import kernel  # noqa: E402
-from procoro.conductor.conductor import Conductor  # noqa: E402
-from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of  # noqa: E402
-from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back  # noqa: E402
-from procoro.scheduler import messages as m  # noqa: E402
-from procoro.wire import codec  # noqa: E402
-from procoro.wire.library import Library  # noqa: E402
+def _import_the_rest() -> None:
+    """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
+    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Parts, Result, SequenceSource, Stream
+    global call_back, codec, m, size_of
+    from procoro.conductor.conductor import Conductor
+    from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
+    from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back
+    from procoro.scheduler import messages as m
+    from procoro.wire import codec
+    from procoro.wire.blocks import Parts
+
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -80,8 +91,11 @@ class Pool:
         self._lock = threading.Lock()
         self._gathered: deque[tuple[Batch, tuple[int, bool], int]] = deque()
         self._open: tuple[Batch, tuple[int, bool]] | None = None
+        arguments = tuple(initargs)
+        template = TemplateProcess.acquire()
+        _import_the_rest()
         self._conductor = Conductor(
-            size, maxtasksperchild, self._memory_limit, _initializer(initializer, tuple(initargs))
+            template, size, maxtasksperchild, self._memory_limit, _initializer(initializer, arguments)
         )
         _pools.add(self)
         # Dropping the pool drops no call: what is left runs to its end, then the workers go.
@@ -144,9 +158,7 @@ class Pool:
             values, batch.values = batch.values, []
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = 64 * len(values) if plain else sum(map(size_of, values))
-            opened = m.Opened(
-                stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries
-            )
+            opened = m.Opened(stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries)
             self._conductor.open(opened, place, codec.FULL, batch, None)
             self._conductor.supply(stream, items, nbytes)
             self._conductor.finish(stream, None)
@@ -440,7 +452,9 @@ def _initializer(
             data = packer.value(arguments)
         except Exception as error:
             raise _not_picklable(arguments, "initargs") from error
-        if isinstance(data, codec.Parts):
+        if isinstance(data, Parts):
+            import pickle
+
             data = pickle.dumps(arguments, 5)
         return library.length, place, data
 
@@ -478,7 +492,7 @@ def _seconds(name: str, value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
-    if not 0 < value:
+    if not value > 0:
         raise ValueError(f"{name} must be > 0 seconds, got {value!r} (None means no limit)")
     return float(value)
 
@@ -487,6 +501,8 @@ def _bytes(name: str, value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
+        import re
+
         match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", value.lower())
         try:
             value = int(float(match[1]) * UNITS[match[2]]) if match else None
@@ -494,8 +510,7 @@ def _bytes(name: str, value: Any) -> int | None:
             value = None
         if value is None:
             raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
-    number = _count(name, value, 1)
-    return number
+    return _count(name, value, 1)
 
 
 def _callable(name: str, value: Any) -> None:

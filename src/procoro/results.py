@@ -6,7 +6,6 @@ unpacking belongs to that call and that asker.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import pickle
@@ -22,13 +21,16 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
 from procoro.scheduler import messages as m
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 logger = logging.getLogger("procoro")
@@ -271,6 +273,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     are never waited for).
     """
 
+    _awaiting: list[tuple[Any, Callable[[], None]]]
+
     def __init__(self, batch: Batch, index: int) -> None:
         self._batch = batch
         self._index = index
@@ -309,7 +313,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             awaiting, self._awaiting = self._awaiting, []
         for loop, call in awaiting:
             loops.setdefault(loop, []).append(call)
-        self._invoke_callbacks()  # type: ignore[attr-defined]
+        self._invoke_callbacks()
 
     # ---- as in Future
 
@@ -376,6 +380,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         return context.conductor.ask(context.stream, self._index, kill=True)
 
     def __await__(self) -> Generator[Any, None, T]:
+        import asyncio  # 20 ms, and whoever awaits has it
+
         if self._state not in OVER:
             loop = asyncio.get_running_loop()
             waiting: asyncio.Future[None] = loop.create_future()
@@ -383,7 +389,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 if self._state in OVER:
                     waiting.set_result(None)
                 else:
-                    self._awaiting.append((loop, lambda: waiting.done() or waiting.set_result(None)))
+                    self._awaiting.append((loop, lambda: _resolve(waiting)))
             try:
                 yield from waiting
             except asyncio.CancelledError:
@@ -421,6 +427,11 @@ def refuse_in_crank(conductor: Conductor) -> None:
             "a callback waits for a call: callbacks run in procoro's own thread, which would have to deliver it. "
             "Start the wait in a thread, or add a callback to that call instead"
         )
+
+
+def _resolve(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 # -------------------------------------------------------------------------------------------- a map
@@ -516,13 +527,15 @@ class MapResult(Generic[T]):
         return self._open()[0]
 
     def __await__(self) -> Generator[Any, None, list[T]]:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
         with self._lock:
             if self._done.is_set():
                 waiting.set_result(None)
             else:
-                self._awaiting.append((loop, lambda: waiting.done() or waiting.set_result(None)))
+                self._awaiting.append((loop, lambda: _resolve(waiting)))
         yield from waiting
         return self.get()
 
@@ -578,12 +591,14 @@ class Inbox:
 
     async def await_arrival(self) -> None:
         """As `wait`, without blocking the event loop."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         waiting: asyncio.Future[None] = loop.create_future()
         with self._arrived:
             if self.ready or self.over:
                 return
-            self._awaiting.append((loop, lambda: waiting.done() or waiting.set_result(None)))
+            self._awaiting.append((loop, lambda: _resolve(waiting)))
         await waiting
 
 
@@ -601,7 +616,7 @@ class Stream(Generic[T]):
         self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
 
     def __iter__(self) -> Iterator[T]:
-        return itertools.chain.from_iterable(iter(self._next_values, None))  # type: ignore[arg-type]
+        return itertools.chain.from_iterable(iter(self._next_values, None))
 
     def _next_values(self) -> Iterator[T] | None:
         """An iterator over values that are here, waiting for some; None at the end. Raises a call's exception."""

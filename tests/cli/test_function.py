@@ -72,18 +72,14 @@ def test_what_names_no_function_is_refused_in_words(words: str, message: str) ->
 @pytest.mark.parametrize("name", ["json", "rich", "sys", "statistics"])
 def test_a_file_with_the_name_of_another_module_is_refused(folder: Path, name: str) -> None:
     (folder / f"{name}.py").write_text(MODULE)
-    with pytest.raises(
-        FunctionError, match=f"the module name '{name}' of .*{name}.py already belongs to .*: rename"
-    ):
+    with pytest.raises(FunctionError, match=f"the module name '{name}' of .*{name}.py already belongs to .*: rename"):
         load(f"./{name}.py:double")
 
 
 @pytest.mark.parametrize("name", ["two.dots.py", "__init__.py", "script.txt"])
 def test_a_file_that_is_no_module_is_refused(folder: Path, name: str) -> None:
     (folder / name).write_text(MODULE)
-    with pytest.raises(
-        FunctionError, match=r"cannot be imported as a module; the file must be called NAME\.py"
-    ):
+    with pytest.raises(FunctionError, match=r"cannot be imported as a module; the file must be called NAME\.py"):
         load(f"./{name}:double")
 
 
@@ -99,9 +95,7 @@ def test_a_module_that_raises_is_told_from_its_own_first_line(folder: Path) -> N
 
 def test_a_module_whose_own_import_fails_is_not_called_missing(folder: Path) -> None:
     (folder / "needy.py").write_text("import no_such_thing\n")
-    with pytest.raises(
-        FunctionError, match=r"importing needy failed:\n(.*\n)*ModuleNotFoundError: No module named"
-    ):
+    with pytest.raises(FunctionError, match=r"importing needy failed:\n(.*\n)*ModuleNotFoundError: No module named"):
         load("needy:f")
 
 

@@ -25,11 +25,7 @@ def numbers(tmp_path: Path) -> Path:
 
 def errors(found: list[Any]) -> list[tuple[int, str, str]]:
     """Number, type and message of the error rows."""
-    return [
-        (row["number"], row["error"]["type"], row["error"]["message"])
-        for row in found
-        if isinstance(row, dict)
-    ]
+    return [(row["number"], row["error"]["type"], row["error"]["message"]) for row in found if isinstance(row, dict)]
 
 
 def test_each_input_has_its_row_in_order(procoro_map: Map, tmp_path: Path) -> None:
@@ -42,9 +38,7 @@ def test_each_input_has_its_row_in_order(procoro_map: Map, tmp_path: Path) -> No
 
 def test_unordered_has_the_same_rows(procoro_map: Map, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(f"{number}\n" for number in range(3000)))
-    done = procoro_map(
-        function("odd_fails"), "in.jsonl", "-o", "out.jsonl", "--errors", "bad.jsonl", "--unordered"
-    )
+    done = procoro_map(function("odd_fails"), "in.jsonl", "-o", "out.jsonl", "--errors", "bad.jsonl", "--unordered")
     assert done.returncode == 1
     assert sorted(rows(tmp_path / "out.jsonl")) == list(range(0, 3000, 2))
     failed = rows(tmp_path / "bad.jsonl")
@@ -95,9 +89,7 @@ def test_no_inputs_make_an_empty_file(procoro_map: Map, tmp_path: Path, name: st
     assert (done.returncode, (tmp_path / "out.jsonl").read_bytes()) == (0, b"")
 
 
-def test_a_bad_line_is_an_error_row_in_its_place_and_the_run_goes_on(
-    procoro_map: Map, tmp_path: Path
-) -> None:
+def test_a_bad_line_is_an_error_row_in_its_place_and_the_run_goes_on(procoro_map: Map, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'0\n\n{"a":\n2\n"\xff"\nNaN\n')
     done = procoro_map(function("odd_fails"), "in.jsonl", "-o", "out.jsonl")
     assert done.returncode == 1
@@ -120,9 +112,7 @@ def test_a_bad_line_is_an_error_row_in_its_place_and_the_run_goes_on(
     assert "3 of 5 inputs failed: their error rows are in OUT" in done.stderr
 
 
-def test_a_failed_call_is_a_row_with_its_input_and_the_users_traceback(
-    procoro_map: Map, numbers: Path
-) -> None:
+def test_a_failed_call_is_a_row_with_its_input_and_the_users_traceback(procoro_map: Map, numbers: Path) -> None:
     done = procoro_map(function("odd_fails"), numbers, "--max-failures", "3")
     assert done.returncode == 1
     found = list(map(json.loads, done.stdout.splitlines()))
@@ -153,9 +143,7 @@ def test_a_value_that_is_not_json_is_an_error_row(procoro_map: Map) -> None:
     ]
 
 
-def test_a_call_that_exits_or_has_the_wrong_signature_is_an_error_row(
-    procoro_map: Map, numbers: Path
-) -> None:
+def test_a_call_that_exits_or_has_the_wrong_signature_is_an_error_row(procoro_map: Map, numbers: Path) -> None:
     done = procoro_map(function("leaves"), numbers)
     assert errors(list(map(json.loads, done.stdout.splitlines()))) == [(3, "SystemExit", "enough")]
     done = procoro_map(function("takes_nothing"), numbers)
@@ -293,8 +281,6 @@ def test_a_module_that_fails_is_shown_with_its_traceback(procoro_map: Map, tmp_p
 
 
 def test_the_command_line_loads_nothing_that_it_does_not_need() -> None:
-    program = (
-        "import sys, procoro.cli.app; print(*sys.modules.keys() & {'rich', 'csv', 'asyncio', 'procoro.pool'})"
-    )
+    program = "import sys, procoro.cli.app; print(*sys.modules.keys() & {'rich', 'csv', 'asyncio', 'procoro.pool'})"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out == "\n"

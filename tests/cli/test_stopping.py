@@ -65,9 +65,7 @@ def test_the_first_signal_drains_and_says_what_is_left(
     assert {"first", "second"} <= set(found)
 
 
-def test_the_second_signal_stops_at_once(
-    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path
-) -> None:
+def test_the_second_signal_stops_at_once(start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path) -> None:
     process = start(function("stands_at_gate"), queue_at_gate, "-o", "out.jsonl", "--workers", 2)
     gate.reached()
     gate.reached()  # both stand there: the first two are done
@@ -100,9 +98,7 @@ def test_an_ignored_signal_stays_ignored(start: Start, gate: Gate, tmp_path: Pat
         function("stands_at_gate"), "in.txt", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
     )
     gate.reached()
-    process.send_signal(
-        signal.SIGINT
-    )  # as the terminal does to what runs under `nohup` or in a script's background
+    process.send_signal(signal.SIGINT)  # as the terminal does to what runs under `nohup` or in a script's background
     gate.open()
     out, said = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, '"word"\n'), said
@@ -116,9 +112,7 @@ def test_too_many_failures_stop_the_run(start: Start, gate: Gate, tmp_path: Path
     assert process.returncode == 1
     found = rows(tmp_path / "out.jsonl")
     assert [row if isinstance(row, int) else row["input"] for row in found] == [0, 1, 2, 3, 4, 5]
-    assert (
-        "stopped: 3 inputs failed, --max-failures allows 2; 6 of 20,008 inputs answered, 20,002 left" in said
-    )
+    assert "stopped: 3 inputs failed, --max-failures allows 2; 6 of 20,008 inputs answered, 20,002 left" in said
 
 
 def test_no_failure_may_be_the_limit(procoro_map: Map, tmp_path: Path) -> None:
@@ -149,9 +143,7 @@ def test_a_reader_that_leaves_ends_the_run(start: Start, tmp_path: Path) -> None
     assert said == "procoro map: cannot write standard output: whoever read it has closed it\n"
 
 
-def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(
-    start: Start, tmp_path: Path
-) -> None:
+def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(start: Start, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("".join(f'"{number:0100}"\n' for number in range(10 * MANY)))
     process = start(function("echo"), "in.jsonl", "--quiet")
     assert process.stdout is not None
@@ -163,9 +155,7 @@ def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(
     assert "procoro map: " in process.stderr.read()
 
 
-def test_what_is_written_survives_a_kill(
-    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path
-) -> None:
+def test_what_is_written_survives_a_kill(start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path) -> None:
     process = start(function("stands_at_gate"), queue_at_gate, "--errors", "bad.jsonl", "--workers", 2)
     assert process.stdout is not None
     assert process.stdout.readline() == '"first"\n'

@@ -10,6 +10,7 @@ import heapq
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import ClassVar
 
 from procoro.calls import FaultKind
 from procoro.scheduler import messages as m
@@ -31,16 +32,19 @@ class World:
         self.log: list[str] | None = [] if log else None
         self.size = rng.choice((1, 1, 2, 2, 3, 5))
         self.cruel = rng.choice((0.0, 0.3, 1.0, 1.0))
+        self.kept = rng.choice((0.0, 0.0, 0.3))  # share of the conductor's turns in which much has happened at once
+        self.turn_lasts = False
         self.lazy = rng.choice((0.0, 0.3))  # share of looks that leave messages unread
         self.stillborn = rng.choice((0.0, 0.0, 0.1, 0.1, 1.0)) if self.cruel == 1.0 else 0.0
         self.memory_limit = rng.choice((None, None, 1000))
         most_calls = rng.choice((None, None, None, 1, 3, 40))
         self.scheduler = scheduler(self.size, most_calls, self.memory_limit)
         if rng.random() < 0.5:
-            self.scheduler.backlog.most_items = rng.choice((4, 20, 100))
-            self.scheduler.backlog.most_bytes = rng.choice((100, 10_000, 1 << 24))
+            self.scheduler.streams.most_items = rng.choice((4, 20, 100))
+            self.scheduler.streams.most_nbytes = rng.choice((100, 10_000, 1 << 24))
         self.truth = Truth(most_calls)
         self.workers: dict[int, Worker] = {}
+        self.culprits: dict[int, tuple[int, int, str]] = {}  # of workers whose loss is about to be told
         self.habits: dict[int, Habits] = {}
         self.starts = 0
         self.steps = 0
@@ -76,11 +80,22 @@ class World:
             self.now = max(self.now, tick)
             self._tick()
         elif self._agenda:
-            self.now, _, action = heapq.heappop(self._agenda)
-            action()
+            self._take_turn()
         else:
             return False
         return True
+
+    def _take_turn(self) -> None:
+        """The next thing that happens; now and then several at once, when the conductor was kept."""
+        self.turn_lasts = self.rng.random() < self.kept
+        until = self._agenda[0][0] + (0.005 if self.turn_lasts else 0.0)
+        self.now, _, action = heapq.heappop(self._agenda)
+        action()
+        while self.turn_lasts and self._agenda and self._agenda[0][0] <= until:
+            self.now, _, action = heapq.heappop(self._agenda)
+            action()
+        self.turn_lasts = False
+        self._settle()
 
     def _at(self, seconds: float, action: Callable[[], None]) -> None:
         self._tie += 1
@@ -97,12 +112,15 @@ class World:
 
     def _tell(self, event: m.Event) -> None:
         self.told.append(event)
-        self._settle()
+        if not self.turn_lasts:
+            self._settle()
 
     def _settle(self) -> None:
         while self.told:
             event = self.told.popleft()
             self._note(event)
+            if type(event) is m.WorkerLost and event.worker in self.culprits:
+                self.truth.guilty.add(self.culprits.pop(event.worker))
             self._carry_out(self.scheduler.handle(event, self.now))
             check_books(self)
 
@@ -151,14 +169,18 @@ class World:
         return self.workers.get(worker.number) is worker
 
     def _retire_worker(self, effect: m.RetireWorker) -> None:
-        worker = self.workers[effect.worker]
+        worker = self.workers.get(effect.worker)
+        if worker is None:
+            return  # it is dead, which is about to be told
         assert not worker.spans and worker.doom is None and not worker.leaves, "a busy worker is asked to leave"
         worker.leaves = True
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.01)) * self.rng.random())
         self._expect_death(worker)
 
     def _kill_worker(self, effect: m.KillWorker) -> None:
-        worker = self.workers[effect.worker]
+        worker = self.workers.get(effect.worker)
+        if worker is None:
+            return  # it is dead, which is about to be told
         assert worker.doom is None, "a worker is killed twice"
         worker.advance(self.now)
         worker.doom = self.scheduler.fleet.workers[effect.worker].doom
@@ -186,18 +208,17 @@ class World:
             assert worker.doom == FaultKind.MEMORY and self.memory_limit is not None
 
     def _send(self, effect: m.Send) -> None:
-        worker = self.workers[effect.worker]
+        worker = self.workers.get(effect.worker)
+        if worker is None:
+            return  # it is dead, which is about to be told
         assert worker.doom is None and not worker.leaves, "sent to a worker that is to go"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
         assert len(worker.spans) < 2, "a worker holds three spans"
         assert 0 < effect.count <= 1024
         source = self.truth.sources[effect.stream]
         assert effect.count <= (source.opened.chunk or 1024)
-        first = effect.items[effect.offset]
-        assert isinstance(first, int)
-        assert list(effect.items[effect.offset : effect.offset + effect.count]) == list(
-            range(first, first + effect.count)
-        )
+        first, stop = effect.first, effect.first + effect.count
+        assert effect.items[effect.offset : effect.offset + effect.count] == range(first, stop), "not its inputs"
         if self.scheduler.short:
             others = [other for other in self.workers.values() if other.spans]
             assert not others, "memory is short, and a second worker is given something"
@@ -241,7 +262,9 @@ class World:
             self._tell(m.SpanEnded(worker.number, span.number, ran, seconds))
 
     def _take_back(self, effect: m.TakeBack) -> None:
-        worker = self.workers[effect.worker]
+        worker = self.workers.get(effect.worker)
+        if worker is None:
+            return  # it is dead, which is about to be told
         news, limits = worker.take_back(self.now)
         for span, runs in news:
             self.told.append(m.Recorded(worker.number, span.number, runs))
@@ -258,18 +281,20 @@ class World:
         culprit = worker.culprit()
         if culprit is not None:
             kind = worker.doom or FaultKind.DIED
-            self.truth.guilty = (*culprit, kind)
+            self.culprits[worker.number] = (*culprit, kind)
             self.truth.find(*culprit).narrow += not worker.died_running
             if worker.doom is None:
                 self.truth.deaths[culprit[0]] += 1
         del self.workers[worker.number]
-        self._tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone"))
-        self.truth.guilty = None
+        killed = self.rng.random() < 0.5
+        self._tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone", killed))
 
     # -------------------------------------------------------------------------------- inputs and outcomes
 
     def _pull(self, effect: m.Pull) -> None:
         source = self.truth.sources[effect.stream]
+        if source.exhausted and self.told:
+            return  # which is about to be told
         assert source.asked is None and not source.stopped and not source.exhausted, "pulled too often"
         assert effect.count >= 1 and effect.nbytes >= 1
         self._check_bounds(source, effect)
@@ -280,21 +305,21 @@ class World:
 
     def _check_bounds(self, source: Source, pull: m.Pull) -> None:
         """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item."""
-        backlog = self.scheduler.backlog
+        bounds = self.scheduler.streams
         if not source.bounded:
-            assert pull.nbytes <= backlog.most_bytes
+            assert pull.nbytes <= bounds.most_nbytes
             return
         # Outcomes that wait for those before them count as outcomes there, as inputs here: no exact bound then.
         bounded = [other for other in self.truth.sources.values() if other.bounded]
         floor = 2 * self.size
         items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in bounded) + pull.count
-        most = max(backlog.most_items, floor) + floor * (len(bounded) - 1)
+        most = max(bounds.most_items, floor) + floor * (len(bounded) - 1)
         assert items <= most, f"{items} items in flight"
         nbytes = sum(other.nbytes + (other.asked or (0, 0))[1] for other in bounded) + pull.nbytes
         if any(other.opened.ordered for other in bounded):
             return
         alone = pull.count == 1 and source.in_flight == 0
-        assert nbytes <= backlog.most_bytes + len(bounded) or alone, f"{nbytes} bytes in flight"
+        assert nbytes <= bounds.most_nbytes + len(bounded) or alone, f"{nbytes} bytes in flight"
 
     def _supply(self, source: Source) -> None:
         if source.exhausted or source.asked is None:
@@ -315,7 +340,7 @@ class World:
         source.calls += [Call() for _ in range(count)]
         source.nbytes += count * source.weight
         self.recent.append((source.number, first + self.rng.randrange(count)))
-        self._tell(m.Supplied(source.number, list(range(first, first + count)), count * source.weight))
+        self._tell(m.Supplied(source.number, range(first, first + count), count * source.weight))
 
     def _exhaust(self, source: Source) -> None:
         if not source.exhausted:
@@ -331,24 +356,38 @@ class World:
 
     def _deliver(self, effect: m.Deliver) -> None:
         self.truth.deliver(effect.stream, effect.outcome)
+        self._expect_consumer(self.truth.sources[effect.stream])
 
     def _end_stream(self, effect: m.StreamEnded) -> None:
         self.truth.end_stream(effect.stream)
 
-    def _consume(self, source: Source, pauses: tuple[float, ...]) -> None:
-        if source.detached or (source.ended and not source.untaken):
-            return
+    def _expect_consumer(self, source: Source) -> None:
+        if source.untaken and not source.expected:
+            source.expected = True
+            self._at(self.rng.choice(source.pauses), lambda: self._consume(source))
+
+    def _consume(self, source: Source) -> None:
+        source.expected = False
         if source.untaken:
             count, nbytes = source.take(self.rng.randint(1, len(source.untaken)))
             self._tell(m.Consumed(source.number, count, nbytes))
-        self._at(self.rng.choice(pauses), lambda: self._consume(source, pauses))
+            self._expect_consumer(source)
 
     def _answer(self, effect: m.Answer) -> None:
-        stream, number, _ = self.truth.tickets[effect.ticket]
-        if not effect.yes and self.truth.find(stream, number).fate is None:
+        """Yes to all that had not begun, and to all that is to be killed."""
+        stream, number, kill = self.truth.tickets[effect.ticket]
+        is_open = self.truth.find(stream, number).fate is None and not self._is_held(stream, number)
+        if effect.yes:
+            assert kill or not is_open, f"call {stream}/{number} is cancelled, yet open"
+        elif is_open:
             begun = any((stream, number) in worker.may_begin() for worker in self.workers.values())
-            assert begun, f"call {stream}/{number} could be cancelled"
+            assert begun and not kill, f"call {stream}/{number} is neither cancelled nor killed"
         self.truth.answer(effect.ticket, effect.yes)
+
+    def _is_held(self, stream: int, number: int) -> bool:
+        """Has it ended, and waits for those before it?"""
+        held = self.scheduler.streams.by_number[stream].held
+        return any(first <= number < first + outcome.count for first, outcome in held.items())
 
     def _give_up(self, effect: m.GiveUp) -> None:
         assert not self.truth.over and not self.gave_up, "gives up twice"
@@ -360,7 +399,7 @@ class World:
         assert self.closing and not self.workers, "ended too early"
         self.truth.ended = True
 
-    CARRY_OUT: dict[type, Callable[..., None]] = {
+    CARRY_OUT: ClassVar[dict[type, Callable[..., None]]] = {
         m.StartWorker: _start_worker,
         m.RetireWorker: _retire_worker,
         m.KillWorker: _kill_worker,
@@ -406,14 +445,14 @@ class World:
             self._exhaust(source)
         else:
             self._tell(opened)
-        if opened.window:
-            pauses = rng.choice(((0.0001,), (0.0005, 0.05), (0.2,), (0.001, 1.0)))
-            self._at(rng.choice((0.0, 0.01, 5.0)), lambda: self._consume(source, pauses))
+        source.pauses = rng.choice(((0.0,), (0.0001,), (0.0005, 0.05), (0.2,), (0.001, 1.0)))
 
     def _meddle(self) -> None:
         """Somebody does something, or something happens to somebody."""
-        what = self.rng.choice((self._cancel, self._cancel, self._cancel, self._drop, self._shoot, self._hog, self._short))
-        what()
+        if self.truth.ended:
+            return
+        disturbances = (self._cancel, self._cancel, self._cancel, self._drop, self._shoot, self._hog, self._short)
+        self.rng.choice(disturbances)()
         if self.rng.random() < 0.3:
             self._at(0.01 * self.rng.random(), self._meddle)
 
@@ -425,7 +464,6 @@ class World:
         kill = self.rng.random() < 0.5
         self.truth.tickets[self.next_ticket] = (stream, number, kill)
         self._tell(m.Cancelled(self.next_ticket, stream, number, kill))
-        assert self.next_ticket not in self.truth.tickets, "no answer"
 
     def _drop(self) -> None:
         pulled = [source for source in self.truth.sources.values() if source.opened.pulled]

@@ -63,9 +63,7 @@ def _refuse_taken(stem: str, path: str) -> None:
         return
     if spec.origin is None:  # a plain folder of that name is no rival: a file comes first
         return
-    raise FunctionError(
-        f"the module name {stem!r} of {path} already belongs to {spec.origin}: rename the file"
-    )
+    raise FunctionError(f"the module name {stem!r} of {path} already belongs to {spec.origin}: rename the file")
 
 
 def _module_by_name(name: str) -> ModuleType:
@@ -112,9 +110,7 @@ def _found(module: ModuleType, name: str) -> Callable[[Any], Any]:
     try:
         function: Callable[[Any], Any] = resolve(module.__name__, name)
     except AttributeError:
-        near = difflib.get_close_matches(
-            name, [key for key, value in vars(module).items() if callable(value)]
-        )
+        near = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)])
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise FunctionError(f"{module.__name__} ({module.__file__}) has no {name!r}{hint}") from None
     if not callable(function):

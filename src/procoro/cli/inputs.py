@@ -32,9 +32,7 @@ __all__ = [
 ]
 
 COUNTED = 4 << 20  # bytes; up to here a file is read through beforehand to know its rows (some 50 ms)
-CSV_FIELD = (
-    64 << 20
-)  # characters; csv's own limit of 131,072 is too low, and an open quote must end somewhere
+CSV_FIELD = 64 << 20  # characters; csv's own limit of 131,072 is too low, and an open quote must end somewhere
 
 NOT_UTF8 = {
     b"\xff\xfe": "UTF-16 or UTF-32; convert it with `iconv -t UTF-8`",
@@ -154,9 +152,7 @@ class TextFile:
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror}") from error
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(
-                f"{self.name} is a folder; --glob '{self.name.rstrip('/')}/*' names the files in it"
-            )
+            raise InputError(f"{self.name} is a folder; --glob '{self.name.rstrip('/')}/*' names the files in it")
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _look_into(self) -> int | None:
@@ -243,9 +239,7 @@ def csv_rows(name: str, lines: Iterable[bytes]) -> Iterator[Row]:
         if record.fault is not None:
             yield Row(record.text, record.line, fault=record.fault)
         elif len(record.fields) != len(columns):
-            fault = (
-                f"{name} line {record.line} has {len(record.fields)} fields, the header has {len(columns)}"
-            )
+            fault = f"{name} line {record.line} has {len(record.fields)} fields, the header has {len(columns)}"
             yield Row(record.text, record.line, fault=fault)
         else:
             yield Row(dict(zip(columns, record.fields, strict=True)), record.line)

@@ -24,21 +24,15 @@ __all__ = ["map_command"]
 @click.command("map", short_help="Run a function over inputs, one row of JSON for each.")
 @click.argument("function", metavar="FUNCTION")
 @click.argument("inputs", metavar="[INPUTS]", required=False)
-@click.option(
-    "--out", "-o", metavar="OUT.jsonl", default="-", help="Where rows go; default: standard output."
-)
-@click.option(
-    "--glob", "pattern", metavar="PATTERN", help="Inputs are the paths of the matching files; quote it."
-)
+@click.option("--out", "-o", metavar="OUT.jsonl", default="-", help="Where rows go; default: standard output.")
+@click.option("--glob", "pattern", metavar="PATTERN", help="Inputs are the paths of the matching files; quote it.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(["lines", "jsonl", "csv"]),
     help="What INPUTS holds; default: by its ending, else lines.",
 )
-@click.option(
-    "--workers", metavar="N", type=click.IntRange(min=1), help="Processes; default: the usable cores."
-)
+@click.option("--workers", metavar="N", type=click.IntRange(min=1), help="Processes; default: the usable cores.")
 @click.option("--timeout", metavar="SECONDS", type=float, help="Longest time for one call.")
 @click.option(
     "--retries", metavar="N", type=click.IntRange(min=0), default=0, help="Further attempts at a failed call."
@@ -46,9 +40,7 @@ __all__ = ["map_command"]
 @click.option("--memory-limit", metavar="SIZE", help="Most memory for one worker: bytes, or like '2 GiB'.")
 @click.option("--unordered", is_flag=True, help="Write each row as soon as it is known.")
 @click.option("--errors", metavar="FILE", help="Where error rows go; default: with the others, in OUT.")
-@click.option(
-    "--max-failures", metavar="N", type=click.IntRange(min=0), help="Stop when more than N inputs failed."
-)
+@click.option("--max-failures", metavar="N", type=click.IntRange(min=0), help="Stop when more than N inputs failed.")
 @click.option("--quiet", is_flag=True, help="No progress, only what is wrong.")
 def map_command(**given: Any) -> None:
     """Call FUNCTION with each of INPUTS in worker processes; write what it returns as JSON, a line for each.

@@ -58,9 +58,7 @@ class Order:
         if (self.inputs is None) == (self.pattern is None):
             given = "neither INPUTS nor" if self.inputs is None else "both INPUTS and"
             quote = (
-                ""
-                if self.inputs is None
-                else "; a pattern must be quoted, or the shell puts the files in its place"
+                "" if self.inputs is None else "; a pattern must be quoted, or the shell puts the files in its place"
             )
             raise OrderError(f"{given} --glob given, and it takes one of them{quote}")
         if self.pattern is not None and self.form is not None:
@@ -91,9 +89,7 @@ class Order:
             place = _place(written, 1)
             # A look at each of a million paths would take seconds: only those of the same name are compared.
             names = {os.path.basename(written), os.path.basename(os.path.realpath(written))}
-            for path in (
-                paths if len(paths) == 1 else (path for path in paths if os.path.basename(path) in names)
-            ):
+            for path in paths if len(paths) == 1 else (path for path in paths if os.path.basename(path) in names):
                 if _same(place, _place(path)):
                     raise OrderError(f"{path} is an input, and rows would be written over it")
 

@@ -149,7 +149,5 @@ def without_our_frames(traceback: str) -> str:
 def error_row(number: int, row: Row, kind: str, message: str, traceback: str) -> bytes:
     """The row of an input without a value: the input, its number (from 0), its line (from 1), the error."""
     where = {"number": number} if row.line is None else {"number": number, "line": row.line}
-    rest = to_json(
-        {**where, "error": {"type": kind, "message": message, "traceback": without_our_frames(traceback)}}
-    )
+    rest = to_json({**where, "error": {"type": kind, "message": message, "traceback": without_our_frames(traceback)}})
     return b'{"input": ' + row.as_json() + b", " + rest[1:]

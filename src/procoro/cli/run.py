@@ -14,9 +14,7 @@ from procoro.watch.progress import Progress, Tally
 
 __all__ = ["Answers", "Run", "TooManyFailures"]
 
-LOOK = (
-    0.1  # seconds between two looks at signals and progress, and the longest that a row waits to be written
-)
+LOOK = 0.1  # seconds between two looks at signals and progress, and the longest that a row waits to be written
 
 
 class Answers(Protocol):
@@ -111,9 +109,7 @@ class Run:
         answered, total = self.tally().answered, self.source.total()
         if total is None:
             under_way = len(self._under_way)
-            return (
-                f"{answered:,} inputs answered, {under_way:,} left, and what {self.source.name} still holds"
-            )
+            return f"{answered:,} inputs answered, {under_way:,} left, and what {self.source.name} still holds"
         about = "" if total.exact else "about "
         return f"{answered:,} of {about}{total.rows:,} inputs answered, {about}{total.rows - answered:,} left"
 
@@ -155,9 +151,7 @@ class Run:
         self._failed += 1
         self.failures.write(error_row(number, row, kind, message, traceback))
         if self._max_failures is not None and self._failed > self._max_failures:
-            raise TooManyFailures(
-                f"{self._failed:,} inputs failed, --max-failures allows {self._max_failures:,}"
-            )
+            raise TooManyFailures(f"{self._failed:,} inputs failed, --max-failures allows {self._max_failures:,}")
 
     def _look(self, answers: Answers) -> None:
         self._flush()

@@ -17,6 +17,7 @@ from procoro.calls import Fault, Run
 from procoro.conductor.inputs import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
+from procoro.engines.template import TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
 from procoro.wire import codec
@@ -57,7 +58,12 @@ class Conductor:
     """One pool's scheduler, engine and streams."""
 
     def __init__(
-        self, size: int, most_calls: int | None, memory_limit: int | None, initializer: Initializer | None
+        self,
+        template: TemplateProcess,
+        size: int,
+        most_calls: int | None,
+        memory_limit: int | None,
+        initializer: Initializer | None,
     ) -> None:
         self.library = Library()
         self.packer = codec.Packer(self.library)
@@ -70,14 +76,14 @@ class Conductor:
         self._sample_at = 0.0
         self._short = False
         self._watches_limit = memory_limit is not None
+        self._engine = LocalEngine(self.crank, self._events.append, _log, self.library, template)
         try:
-            self._engine = LocalEngine(self.crank, self._events.append, _log, self.library)
+            if initializer is not None:
+                self._engine.initializer = initializer(self.packer, self.library)
         except BaseException:
-            self.crank.post(self.crank.release)
-            self.library.close()
+            self.crank.post(self._end)
+            self.ended.wait()
             raise
-        if initializer is not None:
-            self._engine.initializer = initializer(self.packer, self.library)
         self.crank.post(self._start)
 
     def _start(self) -> None:
@@ -257,7 +263,10 @@ class Conductor:
         if short != self._short:
             self._short = short
             if short:
-                logger.warning("procoro: %.0f MiB of memory left: no new call is started until there is room", left / 2**20)
+                logger.warning(
+                    "procoro: %.0f MiB of memory left: no new call is started until there is room",
+                    left / 2**20,
+                )
             self._events.append(m.MemoryShort(short))
         self._run_events(now)
 

@@ -31,9 +31,7 @@ class Source(Protocol):
 class SequenceSource:
     """A list, tuple or range: pulled in place."""
 
-    def __init__(
-        self, values: Sequence[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish
-    ) -> None:
+    def __init__(self, values: Sequence[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish) -> None:
         self._values = values
         self._at = 0
         self._shape = shape
@@ -78,9 +76,7 @@ class SequenceSource:
 class IteratorSource:
     """Any other iterable: pulled by a feeder thread, which may block alone."""
 
-    def __init__(
-        self, values: Iterable[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish
-    ) -> None:
+    def __init__(self, values: Iterable[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish) -> None:
         self._values = values
         self._shape = shape
         self._packer = packer

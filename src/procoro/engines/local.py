@@ -60,13 +60,20 @@ class Member:
 class LocalEngine:
     """The workers of one pool."""
 
-    def __init__(self, crank: Crank, tell: Tell, log: Callable[[bytes], None], library: Library) -> None:
+    def __init__(
+        self,
+        crank: Crank,
+        tell: Tell,
+        log: Callable[[bytes], None],
+        library: Library,
+        template: TemplateProcess,
+    ) -> None:
         self._crank = crank
         self._tell = tell
         self._log = log
         self._library = library
         self._members: dict[int, Member] = {}
-        self._template = TemplateProcess.acquire()
+        self._template = template
         self._released: list[TemplateProcess] = []  # dead, but the lifelines of living workers hang on them
         self.initializer: tuple[int, int, bytes] | None = None
 
@@ -190,9 +197,7 @@ class LocalEngine:
 
     # ---- spans
 
-    def send(
-        self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any]
-    ) -> None:
+    def send(self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any]) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
         member = self._members.get(number)
         if member is None:
@@ -201,9 +206,7 @@ class LocalEngine:
         slot = member.free.pop()
         member.record.set_end(slot, span, len(items))
         member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
-        head = channel.SPAN_HEAD.pack(
-            channel.SPAN, shape, packing, slot, span, len(items), place, self._library.length
-        )
+        head = channel.SPAN_HEAD.pack(channel.SPAN, shape, packing, slot, span, len(items), place, self._library.length)
         self._send_to(member, [head, *pieces], () if block is None else (block,))
         if block is not None:
             os.close(block)
@@ -327,5 +330,3 @@ def _standard(number: int) -> int:
         return os.dup(number)
     except OSError:
         return os.open(os.devnull, os.O_RDWR)
-
-

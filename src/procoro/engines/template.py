@@ -7,10 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import procoro
-from procoro.crank import Crank
 from procoro.wire import channel
+
+if TYPE_CHECKING:
+    from procoro.crank import Crank
 
 Started = Callable[[int, int], None]  # pid, pidfd
 Exited = Callable[[int], None]  # wait status; negative: an errno, it could not be forked
@@ -155,5 +158,3 @@ def _interpreter_flags() -> list[str]:
     flags += [f"-W{option}" for option in sys.warnoptions]
     flags += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
     return flags
-
-

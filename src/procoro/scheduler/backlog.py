@@ -57,13 +57,15 @@ class Backlog:
 
     def append(self, piece: Piece) -> None:
         """New calls: behind all others of their lane."""
-        lane = self._wake(piece)
-        lane.pieces.append(piece)
+        self._wake(piece).pieces.append(piece)
 
     def put_back(self, piece: Piece) -> None:
         """Calls that were sent and not begun: whoever waited longest stays first."""
-        lane = self._wake(piece)
-        lane.pieces.appendleft(piece)
+        pieces = self._wake(piece).pieces
+        index = 0
+        while index < len(pieces) and pieces[index].stream == piece.stream and pieces[index].first < piece.first:
+            index += 1
+        pieces.insert(index, piece)
 
     def _wake(self, piece: Piece) -> Lane:
         lane = self._lane_of[piece.stream]

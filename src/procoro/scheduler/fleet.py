@@ -77,6 +77,11 @@ class Worker:
                 return sent
         return None
 
+    def is_in(self, stream: int, number: int) -> bool:
+        """Is this the call that is running, or next to run?"""
+        sent = self.current()
+        return sent is not None and sent.piece.stream == stream and sent.piece.first + sent.recorded == number
+
     def find(self, span: int) -> Sent | None:
         """The span of this number, if it is still out."""
         for sent in self.spans:
@@ -93,7 +98,6 @@ class Fleet:
         self.most_calls = most_calls  # maxtasksperchild
         self.workers: dict[int, Worker] = {}
         self.start_failures = 0  # see START_FAILURES
-        self.failed_at = -1.0  # when the last of those was told
         self.deaths = 0  # in a row, with no outcome between them
         self.not_before = 0.0  # no worker is started earlier
         self._last = 0
@@ -106,11 +110,9 @@ class Fleet:
 
     def missing(self) -> int:
         """How many workers there are too few. Those that are leaving do not count."""
-        return self.size - sum(not worker.retiring and worker.doom is None for worker in self.workers.values())
-
-    def any_ready(self) -> bool:
-        """Is there a worker that calls can run in?"""
-        return any(worker.ready and not worker.doom for worker in self.workers.values())
+        return self.size - sum(
+            not worker.retiring and worker.doom is None for worker in self.workers.values()
+        )
 
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
@@ -123,17 +125,19 @@ class Fleet:
         """How many more calls a worker may be given before it is recycled."""
         return 1 << 30 if self.most_calls is None else self.most_calls - worker.calls
 
-    def lose(self, worker: Worker, now: float) -> None:
+    def lose(self, worker: Worker, killed: bool, now: float) -> None:
         """A worker is gone: decide how soon the next one may start."""
         del self.workers[worker.number]
         if worker.retiring or worker.doom is not None:
             return  # as we wanted
-        if worker.ready:
+        if not worker.ready:
+            self.start_failures += KILLED_IN_START if killed else FAILED_TO_START
+            self.not_before = now + START_DELAY
+        else:
             self.deaths += 1
             if self.deaths > CALM_DEATHS:
                 self.not_before = now + min((self.deaths - CALM_DEATHS) * RESTART_DELAY, LONGEST_DELAY)
-        else:
-            if worker.since >= self.failed_at:  # those that were started together fail together, once
-                self.start_failures += 1
-                self.failed_at = now
-            self.not_before = now + min(self.start_failures * START_DELAY, LONGEST_DELAY)
+
+    def cannot_start(self) -> bool:
+        """Have too many failed to get ready, and is there no other that calls can run in?"""
+        return self.start_failures >= START_FAILURES and not any(worker.ready for worker in self.workers.values())

@@ -20,18 +20,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from procoro.calls import Fault, FaultKind, Piece, Run
-from procoro.scheduler.backlog import MOST_BYTES as MOST_PULLED_BYTES
-from procoro.scheduler.backlog import Backlog, Lane, Stream
+from procoro.calls import Fault, FaultKind
+from procoro.scheduler.backlog import Backlog, Lane
 from procoro.scheduler.batching import TARGET, Batching
-from procoro.scheduler.fleet import START_FAILURES, WINDOW, Fleet, Sent, Worker
+from procoro.scheduler.fleet import WINDOW, Fleet, Sent, Worker
 from procoro.scheduler.messages import (
     Answer,
     Begun,
     Cancelled,
     CloseAsked,
     Consumed,
-    Deliver,
     Detached,
     Drained,
     Effect,
@@ -43,14 +41,11 @@ from procoro.scheduler.messages import (
     MemorySeen,
     MemoryShort,
     Opened,
-    Pull,
     Recorded,
     RetireWorker,
     Send,
     SpanEnded,
     StartWorker,
-    StopPulling,
-    StreamEnded,
     Supplied,
     TakeBack,
     TakenBack,
@@ -60,12 +55,13 @@ from procoro.scheduler.messages import (
     WorkerLost,
     WorkerReady,
 )
+from procoro.scheduler.streams import Stream, Streams
 
-LONG = 0.02  # seconds: what stands behind a call or a packet that runs longer is taken back
+LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
+LONG_SPAN = 2 * LONG  # likewise behind a packet, when others have nothing to do
 LOADING = 10.0  # seconds granted to load a function, before the first call's timeout counts
+HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
 DEADLY = 100  # workers lost in a row to one stream, before it is given up
-BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
-LONGEST_BACK_OFF = 30.0
 
 
 class Scheduler:
@@ -78,6 +74,7 @@ class Scheduler:
         self.fleet = Fleet(size, most_calls)
         self.backlog = Backlog()
         self.batching = Batching()
+        self.streams = Streams(self.backlog, self.batching, size, self._do)
         self.memory_limit = memory_limit
         self.short = False  # of memory
         self.closing = False
@@ -88,12 +85,12 @@ class Scheduler:
         # Any: each handler takes one class of event, and the table is by class.
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             Opened: self._on_opened,
-            Supplied: self._on_supplied,
-            Exhausted: self._on_exhausted,
-            Consumed: self._on_consumed,
-            Detached: self._on_detached,
+            Supplied: self.streams.on_supplied,
+            Exhausted: self.streams.on_exhausted,
+            Consumed: self.streams.on_consumed,
+            Detached: self.streams.on_detached,
+            Unbounded: self.streams.on_unbounded,
             Drained: self._on_drained,
-            Unbounded: self._on_unbounded,
             Cancelled: self._on_cancelled,
             WorkerReady: self._on_worker_ready,
             Begun: self._on_begun,
@@ -116,19 +113,26 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take note of an event; what has to be done about it, in order."""
         self._handlers[type(event)](event, now)
-        self._fill(now)
-        self._pull()
-        self._leave(now)
+        self._start_workers(now)
+        waits_for_room = self.short and self.busy()
+        if not waits_for_room:
+            self._fill(now)
+            self.streams.pull()
+        self._leave()
         return self._take_effects()
 
     def wake_at(self) -> float | None:
         """When `Tick` is due, if nothing else happens."""
         times = [] if (due := self.backlog.next_due()) is None else [due]
         for worker in self.fleet.workers.values():
-            if (current := worker.current()) is None or worker.doom is not None:
+            if not worker.spans or worker.doom is not None:
+                continue
+            current = worker.current()
+            if current is None:
+                times.append(worker.since + HUNG)
                 continue
             if not worker.stuck:
-                times.append(min(worker.since, worker.span_since + LONG) + LONG)
+                times.append(min(worker.since + LONG, worker.span_since + LONG_SPAN))
             if (deadline := self._deadline(worker, current)) is not None:
                 times.append(deadline)
         if self._wants_workers():
@@ -146,111 +150,31 @@ class Scheduler:
     def _do(self, effect: Effect) -> None:
         self._effects.append(effect)
 
-    # ------------------------------------------------------------------------------- streams and inputs
+    # ------------------------------------------------------------------------------------------ streams
 
     def _on_opened(self, event: Opened, now: float) -> None:
-        self.backlog.open(event)
-        if self.over is not None:
-            self._stop(self.backlog.streams[event.stream], self.over)
-
-    def _on_supplied(self, event: Supplied, now: float) -> None:
-        stream = self.backlog.streams[event.stream]
-        count = len(event.items)
-        first, weight = stream.supplied, event.nbytes / count
-        stream.asked = 0
-        stream.supplied += count
-        stream.open_calls += count
-        self.backlog.count_in(stream, count, event.nbytes)
-        self._wait(Piece(event.stream, first, event.items, 0, count, weight), self.backlog.append)
-
-    def _on_exhausted(self, event: Exhausted, now: float) -> None:
-        stream = self.backlog.streams.get(event.stream)
-        if stream is not None:
-            stream.asked = 0
-            stream.exhausted = True
-            self._close_stream(stream)
-
-    def _on_consumed(self, event: Consumed, now: float) -> None:
-        stream = self.backlog.streams.get(event.stream)
-        if stream is not None and not stream.detached:
-            self.backlog.count_in(stream, -event.count, -event.nbytes)
-            self._close_stream(stream)
-
-    def _on_detached(self, event: Detached, now: float) -> None:
-        stream = self.backlog.streams.get(event.stream)
-        if stream is not None and not stream.detached:
-            stream.detached = True
-            delivered = stream.delivered - (stream.supplied - stream.items)
-            self.backlog.count_in(stream, -max(delivered, 0), 0)
-            self._close_stream(stream)
+        self.streams.open(event, self.over)
 
     def _on_drained(self, event: Drained, now: float) -> None:
-        stream = self.backlog.streams.get(event.stream)
+        stream = self.streams.by_number.get(event.stream)
         if stream is None:
             return
         if event.drop:
             self._stop(stream, Fault(0, FaultKind.CANCELLED))
         else:
-            self._stop_pulling(stream)
-
-    def _on_unbounded(self, event: Unbounded, now: float) -> None:
-        for stream in self.backlog.streams.values():
-            self.backlog.count_in(stream, -stream.items, -stream.nbytes)
-            stream.window = False
-
-    def _stop_pulling(self, stream: Stream) -> None:
-        """Whoever pulls closes the iterator and answers `Exhausted`; till then the stream stays open."""
-        if not stream.exhausted and not stream.stopped:
-            stream.stopped = True
-            self._do(StopPulling(stream.opened.stream))
+            self.streams.stop_pulling(stream)
 
     def _stop(self, stream: Stream, ending: Fault) -> None:
-        """End a stream before its time: what waits ends like `ending`, what runs may finish."""
-        if stream.ending is None:
-            stream.ending = ending
-            self._stop_pulling(stream)
-            for number in self.backlog.remove_all(stream.opened.stream):
-                self._end_like(stream, number, ending)
-
-    def _end_like(self, stream: Stream, number: int, ending: Fault) -> None:
-        self._finish(stream, Fault(number, ending.kind, ending.how, stream.attempts.get(number, 0) + 1))
-
-    def _wait(self, piece: Piece, place: Callable[[Piece], None]) -> None:
-        """Calls that now wait, unless their stream has been stopped."""
-        stream = self.backlog.streams[piece.stream]
-        if stream.ending is None:
-            place(piece)
-        else:
-            for number in range(piece.first, piece.first + piece.count):
-                self._end_like(stream, number, stream.ending)
-
-    def _finish(self, stream: Stream, outcome: Run | Fault) -> None:
-        """The one place where calls end."""
-        stream.open_calls -= outcome.count
-        for ready in stream.ready(outcome):
-            stream.delivered += ready.count
-            self._do(Deliver(stream.opened.stream, ready))
-            if stream.detached:
-                self.backlog.count_in(stream, -ready.count, 0)
-        self._close_stream(stream)
-
-    def _close_stream(self, stream: Stream) -> None:
-        if not stream.exhausted or stream.open_calls:
-            return
-        if not stream.ended:
-            stream.ended = True
-            self._do(StreamEnded(stream.opened.stream))
-        if not stream.window or stream.detached or stream.items <= 0:
-            # Its bytes were estimates; what is left of them goes with it.
-            self.backlog.count_in(stream, -stream.items, -stream.nbytes)
-            self.backlog.forget(stream.opened.stream)
+        """End a stream before its time: all its calls that have not begun."""
+        self.streams.stop(stream, ending)
+        for worker in self.fleet.workers.values():
+            if any(sent.piece.stream == stream.opened.stream for sent in worker.spans):
+                self._take_back(worker)
 
     # ------------------------------------------------------------------------------------------ sending
 
     def _fill(self, now: float) -> None:
         """Give waiting calls to workers that have room, the idle ones first."""
-        if self.short and self.busy():
-            return
         for depth in range(WINDOW):
             for worker in self.fleet.room(depth):
                 lane = self.backlog.next_lane()
@@ -263,7 +187,7 @@ class Scheduler:
 
     def _tiny(self, worker: Worker, lane: Lane) -> bool:
         """Is the work at hand so short that a worker should hold a second packet?"""
-        for function in (worker.spans[0].function, self._function(lane.pieces[0])):
+        for function in (worker.spans[0].function, self.streams.of(lane.pieces[0]).opened.function):
             seconds = self.batching.of(function).seconds
             if seconds is None or seconds > TARGET:
                 return False
@@ -271,57 +195,22 @@ class Scheduler:
 
     def _send(self, worker: Worker, lane: Lane, now: float) -> None:
         head = lane.pieces[0]
-        piece = self.backlog.take(lane, min(self._size(head, lane), self.fleet.capacity(worker)))
-        lane.served += max(self.batching.expected(self._function(piece), piece.count), 1e-6)
-        self._span += 1
-        if not worker.spans:
-            worker.since = worker.span_since = now
-        worker.spans.append(Sent(self._span, piece, self._function(piece)))
-        worker.calls += piece.count
-        self._do(
-            Send(
-                worker.number,
-                self._span,
-                piece.stream,
-                piece.first,
-                piece.items,
-                piece.offset,
-                piece.count,
-            )
-        )
-
-    def _size(self, piece: Piece, lane: Lane) -> int:
-        stream = self.backlog.streams[piece.stream]
-        if stream.opened.chunk is not None:
-            return stream.opened.chunk
-        if piece.first in stream.attempts:
-            return 1  # a call that has failed travels alone, so that it can hit no other
+        stream = self.streams.of(head)
         remaining = stream.remaining()
         if remaining is not None:
             remaining += lane.waiting
-        return self.batching.size(stream.opened.function, piece.weight, remaining, self.fleet.size)
-
-    def _function(self, piece: Piece) -> object:
-        return self.backlog.streams[piece.stream].opened.function
-
-    def _pull(self) -> None:
-        """Ask for the inputs that the workers will need next."""
-        if self.short and self.busy():
-            return
-        for stream in self.backlog.streams.values():
-            if stream.exhausted or stream.stopped or stream.asked or not stream.opened.pulled:
-                continue
-            opened, learnt = stream.opened, self.batching.of(stream.opened.function)
-            size = opened.chunk or self.batching.size(opened.function, 0, None, self.fleet.size)
-            tiny = learnt.seconds is not None and learnt.seconds <= TARGET
-            at_hand = (WINDOW + 1 if tiny else 2) * self.fleet.size * size
-            wanted, nbytes = at_hand - stream.open_calls, MOST_PULLED_BYTES
-            if stream.window:
-                items, nbytes = self.backlog.allowance(stream, floor=2 * self.fleet.size)
-                wanted = min(wanted, items)
-            if wanted > 0 and (wanted >= size or stream.open_calls == 0):
-                stream.asked = wanted
-                self._do(Pull(opened.stream, wanted, nbytes))
+        size = self.streams.packet(stream, head.weight, remaining)
+        piece = self.backlog.take(lane, min(size, self.fleet.capacity(worker)))
+        function = stream.opened.function
+        expected = self.batching.expected(function, piece.count)
+        self.backlog.charge(piece.stream, expected)
+        self._span += 1
+        if not worker.spans:
+            worker.since = worker.span_since = now
+        worker.spans.append(Sent(self._span, piece, function, expected))
+        worker.calls += piece.count
+        number = worker.number
+        self._do(Send(number, self._span, piece.stream, piece.first, piece.items, piece.offset, piece.count))
 
     # ------------------------------------------------------------------------------- what workers tell
 
@@ -338,39 +227,38 @@ class Scheduler:
             worker.since = now
 
     def _on_recorded(self, event: Recorded, now: float) -> None:
-        worker = self.fleet.workers.get(event.worker)
-        sent = None if worker is None else worker.find(event.span)
+        worker, sent = self._find(event.worker, event.span)
         if worker is None or sent is None:
             return
         self._moved(worker, now)
-        stream = self.backlog.streams[sent.piece.stream]
+        stream = self.streams.of(sent.piece)
+        self.fleet.deaths = stream.deaths = 0
         for run in event.runs:
             at, sent.recorded = sent.recorded, sent.recorded + run.count
             assert run.first == sent.piece.first + at, f"{run} after {at} calls of {sent.piece}"
             if run.ok:
-                self.fleet.deaths = stream.deaths = 0
-                self.batching.learn_bytes(stream.opened.function, run.count, run.nbytes)
-            if stream.attempts:
-                run.attempt = stream.attempts.get(run.first, 0) + 1
-            self.backlog.count_in(stream, 0, run.nbytes - run.count * sent.piece.weight)
-            self._conclude(stream, sent.piece.cut(at, at + run.count), run, now)
+                self.batching.learn_bytes(sent.function, run.count, run.nbytes)
+            run.attempt = stream.attempt(run.first)
+            self.streams.conclude(sent.piece.cut(at, at + run.count), run, now)
 
     def _on_span_ended(self, event: SpanEnded, now: float) -> None:
-        worker = self.fleet.workers.get(event.worker)
-        sent = None if worker is None else worker.find(event.span)
+        worker, sent = self._find(event.worker, event.span)
         if worker is None or sent is None:
             return
         assert event.ran == sent.recorded, f"span {event.span}: {event.ran} ran, {sent.recorded} recorded"
         self._moved(worker, now)
         worker.span_since = now
         worker.spans.remove(sent)
+        self.backlog.charge(sent.piece.stream, event.seconds - sent.expected)
         if event.ran:
             self.batching.learn(sent.function, event.ran, event.seconds)
-        if event.ran < sent.limit:
-            self._unsend(worker, sent, event.ran)
+        self._unsend(worker, sent, event.ran)
         if self.fleet.capacity(worker) <= 0 and not worker.spans:
             self._retire(worker)
-            self._start_workers(now)
+
+    def _find(self, number: int, span: int) -> tuple[Worker | None, Sent | None]:
+        worker = self.fleet.workers.get(number)
+        return worker, None if worker is None else worker.find(span)
 
     def _moved(self, worker: Worker, now: float) -> None:
         worker.since = now
@@ -379,81 +267,61 @@ class Scheduler:
 
     def _unsend(self, worker: Worker, sent: Sent, start: int) -> None:
         """The calls of a span from `start` on were not begun, and wait again."""
-        piece = sent.piece.cut(start, sent.limit)
-        sent.limit = start
-        worker.calls -= piece.count
-        self._wait(piece, self.backlog.put_back)
-
-    def _conclude(self, stream: Stream, piece: Piece, outcome: Run | Fault, now: float) -> None:
-        """A call has failed or a run of calls is done: retry it, or let it end."""
-        failed = isinstance(outcome, Fault) or not outcome.ok
-        attempt = outcome.attempt
-        if failed and attempt <= stream.opened.retries and stream.ending is None:
-            stream.attempts[outcome.first] = attempt
-            back_off = min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF)
-            self.backlog.put_off(piece, now + back_off)
-        else:
-            if stream.attempts:
-                stream.attempts.pop(outcome.first, None)
-            self._finish(stream, outcome)
+        if start < sent.limit:
+            piece = sent.piece.cut(start, sent.limit)
+            sent.limit = start
+            worker.calls -= piece.count
+            self.streams.wait(piece, self.backlog.put_back)
 
     # ------------------------------------------------------- taking back, cancelling, ending a running call
 
+    def _take_back(self, worker: Worker) -> None:
+        if not worker.taking:
+            worker.taking = True
+            self._do(TakeBack(worker.number))
+
     def _on_cancelled(self, event: Cancelled, now: float) -> None:
-        if self._cancel_waiting(event):
-            return
         for worker in self.fleet.workers.values():
             for sent in worker.spans:
                 at = event.number - sent.piece.first
                 if sent.piece.stream == event.stream and sent.recorded <= at < sent.limit:
                     worker.questions.append(event)
-                    self._do(TakeBack(worker.number))
+                    self._take_back(worker)
                     return
-        self._do(Answer(event.ticket, False))
+        self._answer(event, None)
 
-    def _cancel_waiting(self, event: Cancelled) -> bool:
-        stream = self.backlog.streams.get(event.stream)
-        if stream is None or not self.backlog.remove(event.stream, event.number):
-            return False
-        self._end_like(stream, event.number, Fault(0, FaultKind.CANCELLED))
-        self._do(Answer(event.ticket, True))
-        return True
+    def _answer(self, question: Cancelled, worker: Worker | None) -> None:
+        """Answer, now that it is known what `worker` is in and that all else waits."""
+        stream, number = question.stream, question.number
+        yes = self.streams.cancel(stream, number)
+        if not yes and question.kill and worker is not None and worker.is_in(stream, number):
+            yes = True
+            worker.sentence = (stream, number, FaultKind.KILLED)
+            self.streams.by_number[stream].killed.add(number)
+        self._do(Answer(question.ticket, yes))
 
     def _on_taken_back(self, event: TakenBack, now: float) -> None:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
+        worker.taking = False
         for sent in reversed(worker.spans):
-            limit = event.limits.get(sent.number, sent.limit)
-            if limit < sent.limit:
-                self._unsend(worker, sent, max(limit, sent.recorded))
+            self._unsend(worker, sent, max(event.limits.get(sent.number, sent.limit), sent.recorded))
         questions, worker.questions = worker.questions, []
         for question in questions:
-            if not self._cancel_waiting(question):
-                running = question.kill and self._is_in(worker, question.stream, question.number)
-                if running:
-                    worker.sentence = (question.stream, question.number, FaultKind.KILLED)
-                self._do(Answer(question.ticket, running))
-        self._execute(worker)
-
-    def _is_in(self, worker: Worker, stream: int, number: int) -> bool:
-        sent = worker.current()
-        return (
-            sent is not None and sent.piece.stream == stream and sent.piece.first + sent.recorded == number
-        )
+            self._answer(question, worker)
+        if worker.sentence is not None:
+            stream, number, kind = worker.sentence
+            worker.sentence = None
+            if worker.is_in(stream, number):
+                self._kill(worker, kind)
 
     def _condemn(self, worker: Worker, kind: str) -> None:
         """End the call that this worker is in, and no other: first take back all that stands behind it."""
         sent = worker.current()
         if sent is not None and worker.doom is None and worker.sentence is None:
             worker.sentence = (sent.piece.stream, sent.piece.first + sent.recorded, kind)
-            self._do(TakeBack(worker.number))
-
-    def _execute(self, worker: Worker) -> None:
-        if worker.sentence is not None and worker.doom is None:
-            stream, number, kind = worker.sentence
-            if self._is_in(worker, stream, number):
-                self._kill(worker, kind)
+            self._take_back(worker)
 
     def _kill(self, worker: Worker, kind: str) -> None:
         if worker.doom is None:
@@ -463,20 +331,23 @@ class Scheduler:
     # ---------------------------------------------------------------------------------------------- time
 
     def _on_tick(self, event: Tick, now: float) -> None:
-        self.backlog.due(now)
-        for worker in list(self.fleet.workers.values()):
-            sent = worker.current()
-            if sent is None or worker.doom is not None:
+        self.streams.wake(now)
+        for worker in self.fleet.workers.values():
+            if not worker.spans or worker.doom is not None:
                 continue
-            deadline = self._deadline(worker, sent)
+            current = worker.current()
+            if current is None:
+                if now >= worker.since + HUNG:
+                    self._kill(worker, FaultKind.TIMEOUT)
+                continue
+            deadline = self._deadline(worker, current)
             if deadline is not None and now >= deadline:
                 self._condemn(worker, FaultKind.TIMEOUT)
             elif self._is_late(worker, now):
-                self._do(TakeBack(worker.number))
-        self._start_workers(now)
+                self._take_back(worker)
 
     def _deadline(self, worker: Worker, sent: Sent) -> float | None:
-        timeout = self.backlog.streams[sent.piece.stream].opened.timeout
+        timeout = self.streams.of(sent.piece).opened.timeout
         if timeout is None:
             return None
         loading = sent.recorded == 0 and worker.loaded != sent.number
@@ -488,7 +359,7 @@ class Scheduler:
         if now >= worker.since + LONG:
             worker.stuck = True
             return behind
-        if now >= worker.span_since + 2 * LONG:
+        if now >= worker.span_since + LONG_SPAN:
             worker.span_since = now
             idle = any(True for _ in self.fleet.room(0))
             return behind and idle and self.backlog.next_lane() is None
@@ -500,38 +371,34 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
-        was_ready = worker.ready
         self.fleet.lose(worker, event.killed, now)
         for sent in reversed(worker.spans):
             started = sent.number == event.begun and sent.recorded < sent.limit
-            if sent.recorded + started < sent.limit:
-                self._unsend(worker, sent, sent.recorded + started)
+            self._unsend(worker, sent, sent.recorded + started)
             if started:
                 self._blame(worker, sent, event.how, now)
         for question in worker.questions:
-            if not self._cancel_waiting(question):
-                self._do(Answer(question.ticket, False))
-        if not was_ready and not worker.retiring and self.fleet.start_failures >= START_FAILURES:
-            self._give_up(event.how)
-        self._start_workers(now)
+            self._answer(question, None)
+        if self.over is None and self.fleet.cannot_start():
+            self._do(GiveUp(event.how))
+            self._end_all(Fault(0, FaultKind.GAVE_UP, event.how))
 
     def _blame(self, worker: Worker, sent: Sent, how: object, now: float) -> None:
         """The call that a dead worker was in: it alone fails."""
-        stream = self.backlog.streams[sent.piece.stream]
-        number = sent.piece.first + sent.recorded
-        attempt = stream.attempts.get(number, 0) + 1
-        fault = Fault(number, worker.doom or FaultKind.DIED, how, attempt)
-        fault.item = sent.piece.items[sent.piece.offset + sent.recorded]
-        self._conclude(stream, sent.piece.cut(sent.recorded, sent.recorded + 1), fault, now)
+        stream, piece = self.streams.of(sent.piece), sent.piece.cut(sent.recorded, sent.recorded + 1)
+        fault = Fault(piece.first, worker.doom or FaultKind.DIED, how, stream.attempt(piece.first))
+        fault.item = piece.items[piece.offset]
+        self.backlog.charge(piece.stream, now - worker.since)
         if worker.doom is None:
             stream.deaths += 1
-            if stream.deaths >= DEADLY:
-                self._stop(stream, Fault(0, FaultKind.GAVE_UP, how))
+        self.streams.conclude(piece, fault, now)
+        if stream.deaths >= DEADLY:
+            self._stop(stream, Fault(0, FaultKind.GAVE_UP, how))
 
     def _wants_workers(self) -> bool:
         if self.over is not None or self.fleet.missing() <= 0:
             return False
-        return not self.closing or bool(self.backlog.streams)
+        return not self.closing or self.streams.running > 0
 
     def _start_workers(self, now: float) -> None:
         if self._wants_workers() and now >= self.fleet.not_before:
@@ -539,23 +406,20 @@ class Scheduler:
                 self._do(StartWorker(self.fleet.start(now).number))
 
     def _retire(self, worker: Worker) -> None:
-        worker.retiring = True
-        self._do(RetireWorker(worker.number))
-
-    def _give_up(self, how: object) -> None:
-        self._end_all(Fault(0, FaultKind.GAVE_UP, how))
-        self._do(GiveUp(how))
+        if not worker.retiring and worker.doom is None:
+            worker.retiring = True
+            self._do(RetireWorker(worker.number))
 
     def _end_all(self, ending: Fault) -> None:
         """Every call ends now, the running ones too, and so do the workers."""
         self.over = ending
-        for stream in list(self.backlog.streams.values()):
-            self._stop(stream, ending)
         for worker in self.fleet.workers.values():
-            for sent in worker.spans:
+            for sent in reversed(worker.spans):
                 self._unsend(worker, sent, sent.recorded)
             worker.spans.clear()
             self._kill(worker, ending.kind)
+        for stream in list(self.streams.by_number.values()):
+            self.streams.stop(stream, ending)
 
     # ------------------------------------------------------------------------------------------- memory
 
@@ -563,11 +427,10 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None or self.memory_limit is None or event.nbytes <= self.memory_limit:
             return
-        if worker.current() is not None:
+        if worker.spans:
             self._condemn(worker, FaultKind.MEMORY)
-        elif worker.ready and not worker.spans and not worker.retiring and worker.doom is None:
+        elif worker.ready:
             self._retire(worker)
-            self._start_workers(now)
 
     def _on_memory_short(self, event: MemoryShort, now: float) -> None:
         self.short = event.short
@@ -579,19 +442,17 @@ class Scheduler:
 
     def _on_terminate_asked(self, event: TerminateAsked, now: float) -> None:
         self.closing = True
-        if self.over is None or self.over.kind != FaultKind.TERMINATED:
-            self._end_all(Fault(0, FaultKind.TERMINATED))
+        self._end_all(Fault(0, FaultKind.TERMINATED))
 
-    def _leave(self, now: float) -> None:
+    def _leave(self) -> None:
         """When the pool is closing and nothing is left to do, let the workers go."""
-        if not self.closing or self.ended:
+        if not self.closing or self.streams.running or self.ended:
             return
-        if all(stream.ended for stream in self.backlog.streams.values()):
-            for worker in self.fleet.workers.values():
-                if worker.ready and not worker.spans and not worker.retiring and worker.doom is None:
-                    self._retire(worker)
-                elif not worker.ready:
-                    self._kill(worker, FaultKind.TERMINATED)
-            if not self.fleet.workers:
-                self.ended = True
-                self._do(Ended())
+        for worker in self.fleet.workers.values():
+            if not worker.ready:
+                self._kill(worker, FaultKind.TERMINATED)
+            elif not worker.spans:
+                self._retire(worker)
+        if not self.fleet.workers:
+            self.ended = True
+            self._do(Ended())

@@ -74,7 +74,9 @@ class Packer:
     def __init__(self) -> None:
         self._known: dict[str, tuple[object, int, bytes, set[str]]] = {}
 
-    def dumps(self, value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None) -> tuple[bytes, set[str]]:
+    def dumps(
+        self, value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None
+    ) -> tuple[bytes, set[str]]:
         """The packed value, and the names of `__main__` that it needs."""
         return _dumps(value, None, buffers)
 
@@ -124,7 +126,7 @@ def _pickler_class() -> Any:
     if _pickler is None:
         from cloudpickle import cloudpickle
 
-        class TwinPickler(cloudpickle.Pickler):
+        class TwinPickler(cloudpickle.Pickler):  # type: ignore[misc]
             defining: str | None
             names: set[str]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import random
 import socket
 import sys
 import time
@@ -29,19 +28,10 @@ def run(fds: list[int]) -> None:
     for fd in (stdin, stdout, stderr):
         os.close(fd)
     levels = state.put_on(caller)
-    _reseed()
-    output.forward_logging(end, levels)
+    output.ForwardLogging(end, levels)
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), (out, err))
     if worker.initialize(initializer):
         worker.serve()
-
-
-def _reseed() -> None:
-    """`fork` has copied the template's state: no two workers may draw the same numbers."""
-    random.seed()
-    numpy: Any = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
 
 
 class Worker:

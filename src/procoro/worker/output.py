@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import socket
 import sys
 from typing import Any
 
@@ -34,28 +35,58 @@ def open_streams(stdout: int, stderr: int) -> tuple[LineWriter, LineWriter]:
     return out, err
 
 
-def forward_logging(end: Any, levels: dict[str, int] | None) -> None:
-    """Let every record that the caller's levels let through reach the caller's handlers."""
-    import logging
+class ForwardLogging:
+    """Waits on `sys.meta_path` for `logging` to be imported: most calls never do, and it costs 10 ms.
 
-    class Forward(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            try:
-                record.msg, record.args = record.getMessage(), None
-                if record.exc_info:
-                    record.exc_text = logging.Formatter().formatException(record.exc_info)
-                    record.exc_info = None
-                data = _pickled(record)
-                channel.send(end, [channel.LOG, data])
-            except OSError:
-                pass  # the caller is gone: so are we, soon
-            except Exception:
-                self.handleError(record)
+    Then every record that the caller's levels let through goes to the caller's handlers.
+    """
 
-    root = logging.getLogger()
-    root.handlers[:] = [Forward()]
-    for name, level in (levels or {}).items():
-        logging.getLogger(name or None).setLevel(level)
+    def __init__(self, end: socket.socket, levels: dict[str, int] | None) -> None:
+        self._end = end
+        self._levels = levels
+        if "logging" in sys.modules:
+            self._configure()
+        else:
+            sys.meta_path.insert(0, self)
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
+        """As in an importer: step aside, and come back when the module is there."""
+        if name != "logging":
+            return None
+        sys.meta_path.remove(self)
+        import importlib.util
+
+        spec: Any = importlib.util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def exec_module(module: object) -> None:
+            execute(module)
+            self._configure()
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+    def _configure(self) -> None:
+        import logging
+
+        end = self._end
+
+        class Forward(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                try:
+                    record.msg, record.args = record.getMessage(), None
+                    if record.exc_info:
+                        record.exc_text = logging.Formatter().formatException(record.exc_info)
+                        record.exc_info = None
+                    channel.send(end, [channel.LOG, _pickled(record)])
+                except OSError:
+                    pass  # the caller is gone: so are we, soon
+                except Exception:
+                    self.handleError(record)
+
+        logging.getLogger().handlers[:] = [Forward()]
+        for name, level in (self._levels or {}).items():
+            logging.getLogger(name or None).setLevel(level)
 
 
 def _pickled(record: Any) -> bytes:
@@ -66,6 +97,8 @@ def _pickled(record: Any) -> bytes:
         data = pickle.dumps(plain)
     if len(data) > channel.INLINE:
         record.msg = record.msg[: channel.INLINE // 8] + " [cut by procoro]"
-        data = pickle.dumps({**{k: None for k in record.__dict__}, "name": record.name, "levelno": record.levelno,
-                             "levelname": record.levelname, "msg": record.msg})
+        kept = {name: value for name, value in record.__dict__.items() if isinstance(value, (int, float))}
+        names = ("name", "levelname", "msg", "threadName", "processName", "funcName", "module")
+        kept.update((name, record.__dict__.get(name)) for name in names)
+        data = pickle.dumps({**dict.fromkeys(record.__dict__), **kept})
     return data

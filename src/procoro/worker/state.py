@@ -19,8 +19,8 @@ MAIN_NAMES = ("__file__", "__package__", "__doc__")
 def capture() -> bytes:
     """The caller's state as it is now."""
     main = sys.modules["__main__"]
-    state = {
-        "path": [entry for entry in sys.path if isinstance(entry, str)],
+    state: dict[str, Any] = {
+        "path": list(sys.path),
         "argv": list(sys.argv) if hasattr(sys, "argv") else [],
         "cwd": _cwd(),
         "env": dict(os.environb),
@@ -82,7 +82,8 @@ def put_on(data: bytes) -> dict[str, int] | None:
     sys.modules["__main__"] = main
     if state["warnings"] is not None:
         try:
-            warnings.filters[:] = pickle.loads(state["warnings"])
+            filters: Any = warnings.filters
+            filters[:] = pickle.loads(state["warnings"])
             getattr(warnings, "_filters_mutated", lambda: None)()
         except Exception:
             pass

@@ -7,6 +7,7 @@ learn that).
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -64,7 +65,7 @@ class Template:
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell(channel.EXITED, ticket, -error.errno)
+            self._tell(channel.EXITED, ticket, -(error.errno or errno.EAGAIN))
             for fd in fds:
                 os.close(fd)
             return
