@@ -79,7 +79,7 @@ class Truth:
     def __init__(self, most_calls: int | None) -> None:
         self.most_calls = most_calls
         self.sources: dict[int, Source] = {}
-        self.over: str | None = None  # the FaultKind of the pool's end
+        self.over: set[str] = set()  # the FaultKinds of the pool's end
         self.ended = False
         self.deaths: Counter[int] = Counter()  # of workers, in calls of a stream
         self.guilty: set[tuple[int, int, str]] = set()  # calls to which a death was charged, and as what
@@ -91,13 +91,13 @@ class Truth:
 
     # ---- what workers do
 
-    def begin(self, worker: int, stream: int, number: int, now: float) -> None:
+    def begin(self, worker: int, doomed: bool, stream: int, number: int, now: float) -> None:
         """At most once started, unless retries allow more; never twice at a time; not before its back-off."""
         call, opened = self.find(stream, number), self.sources[stream].opened
         name = f"call {stream}/{number}"
         assert not call.running, f"{name} runs twice at a time"
         assert call.fate is None or self.over, f"{name} begins after it ended ({call.fate})"
-        assert not call.unwanted, f"{name} begins, and was to be killed"
+        assert doomed or not call.unwanted, f"{name} begins, and was to be killed"
         assert call.attempts <= opened.retries, f"{name} begins for the {call.attempts + 1}th time"
         if call.attempts:
             assert call.ok is False, f"{name} begins again, and has not failed"
@@ -133,7 +133,7 @@ class Truth:
                 call.fate = "ok" if outcome.ok else "failed"
                 assert call.ok is outcome.ok and not call.running, f"{outcome} of stream {stream} is not true"
                 assert (stream, number) in outcome.packed, f"{outcome} of stream {stream} has another's value"
-            most = call.attempts + call.narrow + (call.fate not in OF_WORKERS and isinstance(outcome, Fault))
+            most = call.attempts + call.narrow + (isinstance(outcome, Fault) and not call.running)
             assert call.attempts <= outcome.attempt <= most, f"{outcome}: attempt {outcome.attempt} of {call.attempts}"
         source.delivered += outcome.count
         source.nbytes += outcome.nbytes - source.weight * outcome.count
@@ -146,16 +146,17 @@ class Truth:
     def _check_fault(self, source: Source, number: int, fault: Fault) -> None:
         call, kind = source.calls[number], fault.kind
         if kind in OF_WORKERS:
-            assert (source.number, number, kind) in self.guilty, f"{fault} of {source.number}: not guilty"
+            guilty = (source.number, number, kind) in self.guilty
+            assert guilty or (call.unwanted and not call.running), f"{fault} of {source.number}: not guilty"
         elif kind == FaultKind.CANCELLED:
             asked = any(ticket[:2] == (source.number, number) for ticket in self.tickets.values())
             assert asked or call.unwanted or source.dropped, f"{fault} of {source.number}: nobody cancelled it"
             assert not call.running, f"{fault} of {source.number} is running"
         elif kind == FaultKind.TERMINATED:
-            assert self.over == kind, f"{fault} of {source.number}: the pool goes on"
+            assert kind in self.over, f"{fault} of {source.number}: the pool goes on"
         else:
             crash_loop = self.deaths[source.number] >= DEADLY
-            assert self.over == kind or (crash_loop and not call.running), f"{fault} of {source.number}"
+            assert kind in self.over or (crash_loop and not call.running), f"{fault} of {source.number}"
 
     def end_stream(self, stream: int) -> None:
         source = self.sources[stream]

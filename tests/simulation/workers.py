@@ -135,7 +135,8 @@ class Worker:
         elif self.phase is Phase.BETWEEN:
             assert span is not None
             if len(span.done) < span.end:
-                self.truth.begin(self.number, span.stream, span.first + len(span.done), at)
+                number = span.first + len(span.done)
+                self.truth.begin(self.number, self.doom is not None, span.stream, number, at)
                 self.fate, seconds = span.habits.draw(self.rng)
                 self.phase = Phase.RUNNING
                 self.next_at = at + seconds

@@ -23,6 +23,10 @@ Job = tuple[int, object] | tuple[int]
 # The number of an input, and its row as JSON or, as a str, why the function's value has none.
 Answer = tuple[int, bytes | str]
 
+# Made once: json.dumps would make one for each value.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_encode_ascii = json.JSONEncoder(allow_nan=False).encode
+
 
 class ByName:
     """A function that travels as the names of its module and of itself, and arrives as the function.
@@ -93,9 +97,9 @@ def to_json(value: object) -> bytes:
         TypeError, ValueError, RecursionError: some part of it has no JSON.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        return _encode(value).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False).encode()
+        return _encode_ascii(value).encode()
 
 
 def _why_not_json(value: object) -> str | None:

@@ -240,6 +240,8 @@ class Scheduler:
                 self.batching.learn_bytes(sent.function, run.count, run.nbytes)
             run.attempt = stream.attempt(run.first)
             self.streams.conclude(sent.piece.cut(at, at + run.count), run, now)
+        if sent.recorded == sent.limit:
+            worker.span_since = now
 
     def _on_span_ended(self, event: SpanEnded, now: float) -> None:
         worker, sent = self._find(event.worker, event.span)
@@ -356,14 +358,13 @@ class Scheduler:
     def _is_late(self, worker: Worker, now: float) -> bool:
         """Does anything stand behind a long call, or in a long packet while others have nothing to do?"""
         behind = sum(sent.limit - sent.recorded for sent in worker.spans) > 1
+        long_span = now >= worker.span_since + LONG_SPAN
+        if long_span:
+            worker.span_since = now
         if now >= worker.since + LONG:
             worker.stuck = True
             return behind
-        if now >= worker.span_since + LONG_SPAN:
-            worker.span_since = now
-            idle = any(True for _ in self.fleet.room(0))
-            return behind and idle and self.backlog.next_lane() is None
-        return False
+        return long_span and behind and self.backlog.next_lane() is None and any(self.fleet.room(0))
 
     # --------------------------------------------------------------------------------- deaths and starts
 
@@ -413,13 +414,13 @@ class Scheduler:
     def _end_all(self, ending: Fault) -> None:
         """Every call ends now, the running ones too, and so do the workers."""
         self.over = ending
+        for stream in list(self.streams.by_number.values()):
+            self.streams.stop(stream, ending)
         for worker in self.fleet.workers.values():
-            for sent in reversed(worker.spans):
+            for sent in worker.spans:
                 self._unsend(worker, sent, sent.recorded)
             worker.spans.clear()
             self._kill(worker, ending.kind)
-        for stream in list(self.streams.by_number.values()):
-            self.streams.stop(stream, ending)
 
     # ------------------------------------------------------------------------------------------- memory
 

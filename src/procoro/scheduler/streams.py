@@ -234,16 +234,21 @@ class Streams:
     # ----------------------------------------------------------------------------------------- outcomes
 
     def wait(self, piece: Piece, place: Callable[[Piece], None]) -> None:
-        """Calls that now wait, unless their stream has been stopped."""
+        """Calls that now wait, unless they are not to be run."""
         stream = self.of(piece)
-        if stream.ending is None:
-            place(piece)
-        else:
+        if stream.ending is not None:
             self.end_like(piece, stream.ending)
+        elif piece.first in stream.killed:  # it was about to begin, and has not
+            rest = piece.cut(1, piece.count)
+            if rest.count:
+                place(rest)
+            self.end_like(piece.cut(0, 1), Fault(0, FaultKind.KILLED))
+        else:
+            place(piece)
 
     def stop(self, stream: Stream, ending: Fault) -> None:
         """End a stream before its time: what waits ends like `ending`, what runs may finish."""
-        if stream.ending is None and not stream.ended:
+        if not stream.ended:
             stream.ending = ending
             self.stop_pulling(stream)
             stream.resting = 0

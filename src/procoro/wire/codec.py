@@ -127,6 +127,8 @@ def _plain_size(values: Sequence[Any], shape: int) -> int:
         values = [arguments for arguments, _ in values]
     if shape != ONE:
         values = list(itertools.chain.from_iterable(values))
+    if {str, bytes}.isdisjoint(map(type, values)):
+        return 32 * len(values)
     return 32 * len(values) + sum(len(value) for value in values if isinstance(value, (str, bytes)))
 
 

@@ -5,7 +5,7 @@ every call of its span and the outcomes' bytes, one behind the other:
 
     header   taken | loaded            the span whose calls the worker runs, the one whose function it has loaded
              end of slot 0 | of slot 1 the worker begins no call from here on (written by the parent)
-    slot     cell 0 .. cell 1023       span number << 28 | kind << 26 | where the outcome's bytes end
+    slot     cell 0 .. cell 1023       span number << 24 | kind << 22 | where the outcome's bytes end
              bytes
 
 A cell is written by one aligned 64-bit store (`memoryview.cast("Q")` compiles to one; `struct` does not), after
@@ -29,8 +29,8 @@ SLOT = CELLS + DATA
 SLOTS = 2
 SIZE = HEADER + SLOTS * SLOT
 
-SPAN_BITS = 28  # below the span's number
-END_BITS = 26
+SPAN_BITS = 24  # below the span's number
+END_BITS = 22
 END_MASK = (1 << END_BITS) - 1
 
 VALUE, FAILURE, BIG_VALUE, BIG_FAILURE = range(4)  # the big ones name a block, see blocks.py

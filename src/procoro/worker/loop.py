@@ -21,7 +21,8 @@ def run(fds: list[int]) -> None:
     end_fd, record_fd, library_fd, state_fd, stdin, stdout, stderr = fds
     end = socket.socket(fileno=end_fd)
     os.dup2(stdin, 0)
-    out, err = output.open_streams(stdout, stderr)
+    printed: list[bool] = []
+    streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:
         file.seek(0)
         caller, initializer = pickle.load(file)
@@ -29,7 +30,7 @@ def run(fds: list[int]) -> None:
         os.close(fd)
     levels = state.put_on(caller)
     output.ForwardLogging(end, levels)
-    worker = Worker(end, record.Record(record_fd), Reader(library_fd), (out, err))
+    worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed)
     if worker.initialize(initializer):
         worker.serve()
 
@@ -43,12 +44,16 @@ class Worker:
         memory: record.Record,
         library: Reader,
         streams: tuple[output.LineWriter, output.LineWriter],
+        printed: list[bool],
     ) -> None:
         self.end = end
         self.memory = memory
         self.library = library
         self.streams = streams
+        self.printed = printed  # not empty: there is something to flush
         self.pid = os.getpid()
+        # A call that forks may return twice. The copy is noticed where it would flush.
+        os.register_at_fork(after_in_child=lambda: printed.append(True))
         self._blocks = 0
 
     def initialize(self, initializer: tuple[int, int, bytes] | None) -> bool:
@@ -101,8 +106,6 @@ class Worker:
         self.memory.header[record.LOADED] = number
         began = time.perf_counter()
         ran = serial.run(self, slot, number, function, shape, inputs, load)
-        if os.getpid() != self.pid:
-            os._exit(0)  # a call has forked and returned twice: this is the copy
         seconds = time.perf_counter() - began
         channel.send(self.end, [channel.ENDED_HEAD.pack(channel.ENDED, number, ran, seconds)])
 
@@ -127,8 +130,9 @@ class Worker:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 pass
-        for stream in self.streams:
-            stream.dirty = False
+        self.printed.clear()
+        if os.getpid() != self.pid:
+            os._exit(0)
 
 
 def _call(load: Callable[[], Any]) -> Any:

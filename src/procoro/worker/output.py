@@ -13,23 +13,24 @@ from procoro.wire import channel
 
 
 class LineWriter(io.TextIOWrapper):
-    """A text stream that writes whole lines, and knows whether there is anything to flush."""
+    """A text stream that writes whole lines, and notes that there may be something to flush."""
 
-    dirty = False
+    printed: list[bool]
 
     def write(self, text: str, /) -> int:
         """As in TextIOWrapper."""
-        self.dirty = True
+        self.printed.append(True)
         return super().write(text)
 
 
-def open_streams(stdout: int, stderr: int) -> tuple[LineWriter, LineWriter]:
-    """Make standard output and error the caller's, as they are now."""
+def open_streams(stdout: int, stderr: int, printed: list[bool]) -> tuple[LineWriter, LineWriter]:
+    """Make standard output and error the caller's, as they are now. `printed` gets an entry for each write."""
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     encoding = os.environ.get("PYTHONIOENCODING", "").partition(":")[0] or "utf-8"
     out = LineWriter(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding, "surrogateescape", "\n", True)
     err = LineWriter(io.BufferedWriter(io.FileIO(2, "w", closefd=False)), encoding, "backslashreplace", "\n", True)
+    out.printed = err.printed = printed
     sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
     return out, err

@@ -45,52 +45,70 @@ def run(
 
     Every outcome is recorded before the next call begins: first its bytes, then, by one store, its cell.
     """
-    memory = worker.memory
+    memory, call = worker.memory, _caller(function, shape, load)
     header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
     end_at, tag = record.ENDS + slot, number << record.SPAN_BITS
-    room, position, index = record.DATA - 8 * len(inputs), 0, 0  # always space to name a block
-    dumps, clock = pickle.dumps, time.perf_counter
-    out, err = worker.streams
-    rang, big = clock(), False
-    store = cells.__setitem__ if kernel.STORES_IN_ORDER else _committer(memory, slot)
+    room, position, here = record.DATA - 8 * len(inputs), 0, tag  # always space to name a block
+    dumps, clock, printed = pickle.dumps, time.perf_counter, worker.printed
+    in_order, big = kernel.STORES_IN_ORDER, False
+    rang = clock()
     for given in inputs:
-        if header[end_at] <= tag + index:
+        if header[end_at] <= here:
             break
-        kind = record.VALUE
+        kind, body = record.VALUE, b""
         try:
-            value = given if load is None else load(given)
-            if shape == codec.ONE:
-                value = function(value)
-            elif shape == codec.STAR:
-                value = function(*value)
-            else:
-                value = function(*value[0], **value[1])
+            value = call(given)
         except BaseException as error:
             kind, body = record.FAILURE, _failure(worker, error, given, load, shape)
         else:
-            try:
-                body = b"" if big else dumps(value, 3)
-            except BaseException:
-                body = b""
+            if not big:
+                try:
+                    body = dumps(value, 3)
+                except BaseException:
+                    body = b""
             if not body or len(body) > BIG:
                 kind, body, big = _awkward(worker, value, big)
             value = None
-        stop = position + len(body) - (kind == record.VALUE)  # the next one overwrites a pickle's STOP
+        stop = position + len(body) - (not kind)  # the next one overwrites a pickle's STOP
         if stop >= room:
             kind, body = _into_block(worker, kind, body)
             stop = position + len(body)
-        if out.dirty or err.dirty:
+        if printed:
             worker.flush()
         data[position : position + len(body)] = body
         position = stop
-        store(index, tag | kind << record.END_BITS | stop)
-        index += 1
+        if in_order:
+            cells[here - tag] = tag | kind << record.END_BITS | stop
+        else:
+            _commit(memory, slot, here - tag, tag | kind << record.END_BITS | stop)
+        here += 1
         now = clock()
         if now - rang > RING:
             rang = now
-            if os.getpid() == worker.pid:
-                worker.look()
-    return index
+            worker.look()
+    return here - tag
+
+
+def _caller(
+    function: Callable[..., Any], shape: int, load: Callable[[Any], Any] | None
+) -> Callable[[Any], Any]:
+    """What runs the function with an input as it came."""
+    if shape == codec.ONE:
+        return function if load is None else lambda given: function(load(given))
+    if load is None:
+        load = _as_it_is
+    if shape == codec.STAR:
+        return lambda given: function(*load(given))
+
+    def full(given: Any) -> Any:
+        args, kwargs = load(given)
+        return function(*args, **kwargs)
+
+    return full
+
+
+def _as_it_is(given: Any) -> Any:
+    return given
 
 
 def _failure(worker: Worker, error: BaseException, given: Any, load: Callable[[Any], Any] | None, shape: int) -> bytes:
@@ -128,11 +146,6 @@ def _into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
     return big, worker.put_block(Parts(body, ()))
 
 
-def _committer(memory: record.Record, slot: int) -> Callable[[int, int], None]:
+def _commit(memory: record.Record, slot: int, index: int, cell: int) -> None:
     """Where stores may be seen out of order: a system call, which orders them."""
-    start = record.HEADER + slot * record.SLOT
-
-    def store(index: int, cell: int) -> None:
-        os.pwrite(memory.fd, cell.to_bytes(8, "little"), start + 8 * index)
-
-    return store
+    os.pwrite(memory.fd, cell.to_bytes(8, "little"), record.HEADER + slot * record.SLOT + 8 * index)
