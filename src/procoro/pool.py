@@ -40,7 +40,7 @@ P = ParamSpec("P")
 
 GATHERED = 256  # submits in one batch
 SUBMITS = 0  # the lane that all submits of a pool share
-UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 class Pool:
@@ -503,13 +503,10 @@ def _bytes(name: str, value: Any) -> int | None:
     if isinstance(value, str):
         import re
 
-        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", value.lower())
-        try:
-            value = int(float(match[1]) * UNITS[match[2]]) if match else None
-        except ValueError:
-            value = None
-        if value is None:
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", value.lower())
+        if match is None:
             raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
+        value = int(float(match[1]) * UNITS[match[2]])
     return _count(name, value, 1)
 
 

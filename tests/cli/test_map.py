@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Start, function, rows
+from tests.cli.conftest import PATIENCE, Start, function, rows
 
 Map = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -167,7 +167,7 @@ def test_a_worker_killed_by_hand_costs_one_row(start: Start, gate: Any, tmp_path
     process = start(function("stands_at_gate"), "in.txt", "-o", "out.jsonl", "--workers", 2)
     pid = gate.reached()
     os.kill(pid, 9)
-    _, said = process.communicate(timeout=40)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1, said
     found = rows(tmp_path / "out.jsonl")
     assert [row for row in found if isinstance(row, str)] == [line for line in lines if line.isdecimal()]
@@ -269,6 +269,14 @@ def test_a_wrong_command_line_is_told_and_touches_nothing(
     assert (tmp_path / "in.jsonl").read_text() == "1\n"
     if "none/bad" not in arguments:  # files are opened last, OUT before the other
         assert (tmp_path / "out.jsonl").read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize("number, name", [(0, "input"), (1, "output")])
+def test_a_closed_standard_stream_is_told(start: Start, number: int, name: str) -> None:
+    process = start(function("double"), "-", preexec_fn=lambda: os.close(number))
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    assert f"Error: standard {name} is closed" in said
 
 
 def test_a_module_that_fails_is_shown_with_its_traceback(procoro_map: Map, tmp_path: Path) -> None:

@@ -75,11 +75,6 @@ def die_if_7(x: int) -> int:
     return x + x
 
 
-def die_with_stack() -> None:
-    sys.setrecursionlimit(10**9)
-    exec("f = lambda: f()\nf()", {})
-
-
 # ------------------------------------------------------------------------------------- ways not to end
 
 

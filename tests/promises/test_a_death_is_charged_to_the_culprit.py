@@ -15,7 +15,6 @@ from tests.promises.looks import PATIENCE, all_idle, errors_in, kill, outcomes, 
 DEATHS = [
     (calls.kill_self, -signal.SIGKILL, "SIGKILL"),
     (calls.segfault, -signal.SIGSEGV, "SIGSEGV"),
-    (calls.die_with_stack, -signal.SIGSEGV, "SIGSEGV"),
     (calls.exit_3, 3, "exit code 3"),
     (calls.exit_0, 0, "exit code 0"),
     (calls.exit_in_thread, 4, "exit code 4"),
@@ -120,7 +119,6 @@ def test_a_killed_template_fails_no_call(gate: Gate) -> None:
         standing = [pool.submit(calls.stand, gate, i) for i in range(2)]
         pids = {gate.reached() for _ in standing}
         kill(template().pid)
-        assert pool.submit(calls.double, 3).cancel() or True  # the pool answers
         gate.open(2)
         assert [result.get(PATIENCE) for result in standing] == [0, 1]
         assert pool.map(calls.double, range(100)) == [2 * i for i in range(100)]

@@ -61,9 +61,9 @@ class World:
     def play(self) -> None:
         self._carry_out(self.scheduler.start(self.now))
         self._settle()
-        for _ in range(self.rng.choice((1, 2, 2, 4, 8))):
+        for _ in range(self.rng.choice((1, 1, 2, 3, 6))):
             self._at(self.rng.choice((0.0, 0.01, 0.2, 3.0)) * self.rng.random(), self._open_stream)
-        for _ in range(self.rng.choice((0, 1, 3, 10))):
+        for _ in range(self.rng.choice((0, 1, 5, 20))):
             self._at(self.rng.choice((0.001, 0.1, 1.0, 5.0)) * self.rng.random(), self._meddle)
         self._at(self.rng.choice((0.05, 4.0, 400.0, 400.0)) * self.rng.random(), self._finish)
         while self._step():
@@ -429,7 +429,7 @@ class World:
         kind = rng.choice(("submit", "submit", "map", "imap", "imap_unordered"))
         stream = len(self.truth.sources) + 1
         timeout = rng.choice((None, None, 0.001, 0.03, 2.0))
-        count = rng.choice((0, 1, 3, 10, 10, 60, 60, 400)) if kind != "submit" else rng.choice((1, 1, 5, 30))
+        count = rng.choice((0, 1, 3, 10, 10, 10, 30, 60, 60, 300)) if kind != "submit" else rng.choice((1, 1, 5, 30))
         opened = m.Opened(
             stream,
             0 if kind == "submit" else stream,
@@ -465,7 +465,8 @@ class World:
     def _cancel(self) -> None:
         if not self.recent:
             return
-        stream, number = self.rng.choice(self.recent)
+        sent = [call for worker in self.workers.values() for call in worker.may_begin()[:3]]
+        stream, number = self.rng.choice(sent if sent and self.rng.random() < 0.7 else self.recent)
         self.next_ticket += 1
         kill = self.rng.random() < 0.5
         self.truth.tickets[self.next_ticket] = (stream, number, kill)

@@ -56,7 +56,6 @@ def map_command(**given: Any) -> None:
     (NaN and the infinities are not either) becomes an error row: {"input": ..., "number": from 0, "line": in
     INPUTS, "error": {"type": ..., "message": ..., "traceback": ...}}.
 
-
     Ctrl-C or SIGTERM starts no more inputs, finishes the calls under way, writes them and says how many are
     left; the second one stops at once. While rows go to standard output, prints of FUNCTION go to standard
     error.
@@ -101,10 +100,11 @@ def _as_usage_errors() -> Iterator[None]:
     from procoro.cli.inputs import InputError
     from procoro.cli.order import OrderError
     from procoro.cli.output import OutputError
+    from procoro.cli.standard import StreamClosed
 
     try:
         yield
-    except (FunctionError, InputError, OrderError, OutputError) as error:
+    except (FunctionError, InputError, OrderError, OutputError, StreamClosed) as error:
         raise click.UsageError(str(error)) from error
 
 

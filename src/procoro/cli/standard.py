@@ -11,7 +11,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["keep_input", "keep_output"]
+__all__ = ["StreamClosed", "keep_input", "keep_output"]
+
+
+class StreamClosed(Exception):
+    """The caller closed a standard stream that is needed; the message says which."""
 
 
 @contextmanager
@@ -19,8 +23,10 @@ def keep_input() -> Iterator[int]:
     """Yield a descriptor of standard input, which the taker closes. Until the end, others find it empty.
 
     Raises:
-        OSError: standard input is closed.
+        StreamClosed: standard input is closed.
     """
+    if sys.stdin is None:
+        raise StreamClosed("standard input is closed")
     null = os.open(os.devnull, os.O_RDONLY)
     try:
         with _kept(0, meanwhile=null) as ours:
@@ -34,8 +40,10 @@ def keep_output() -> Iterator[int]:
     """Yield a descriptor of standard output, which the taker closes. Until the end, prints go to stderr.
 
     Raises:
-        OSError: standard output is closed.
+        StreamClosed: standard output is closed.
     """
+    if sys.stdout is None:
+        raise StreamClosed("standard output is closed")
     sys.stdout.flush()
     with _kept(1, meanwhile=2) as ours:
         try:

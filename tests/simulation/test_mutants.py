@@ -1,0 +1,103 @@
+"""The simulator sees what it is there to see: each of these faults, put into the scheduler's source, turns it red."""
+
+import re
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+
+import procoro.scheduler
+from procoro.scheduler.scheduler import Scheduler
+from tests.simulation.world import World
+
+pytestmark = pytest.mark.pure
+
+SEEDS = 400
+HOUSE = Path(procoro.scheduler.__file__).parent
+ROOMS = ("backlog", "batching", "fleet", "streams", "scheduler")  # each imports only those before it
+
+# What is broken, where, the line as it is, and as it would be.
+MUTANTS = [
+    ("a lost requeue", "scheduler", "self.streams.wait(piece, self.backlog.put_back)", "pass"),
+    ("a lost retry", "streams", "for piece in self.backlog.due(now):", "for piece in ():"),
+    ("a double delivery", "streams", "self._do(Deliver(stream.opened.stream, ready))", "\\g<0>; \\g<0>"),
+    ("a culprit that also waits again", "scheduler", "sent.recorded + started)", "sent.recorded)"),
+    ("a wrong blame: the next call", "scheduler", "cut(sent.recorded, sent.recorded + 1)", "cut(sent.recorded + 1, sent.recorded + 2)"),
+    ("no blame: the culprit runs again", "scheduler", "started = sent.number == event.begun and", "started = False and"),
+    ("blame for a span that was not begun", "scheduler", "started = sent.number == event.begun and", "started ="),
+    ("a forgotten deadline", "scheduler", "if (deadline := self._deadline(worker, current)) is not None:", "if False:"),
+    ("a deadline too early", "scheduler", "worker.since + timeout +", "worker.since + timeout / 2 +"),
+    ("a forgotten TakeBack before a kill", "scheduler", "kind)\n            self._take_back(worker)", "kind)\n            self._kill(worker, kind)"),
+    ("one call too many is taken back", "scheduler", "max(event.limits.get(sent.number, sent.limit), sent.recorded)", "sent.recorded"),
+    ("a span sent while calls are taken back", "fleet", "and not worker.taking", ""),
+    ("a span sent to a worker that is to die", "fleet", "and worker.doom is None:", ":"),
+    ("a span sent to a worker that is to leave", "fleet", "if not worker.retiring and", "if"),
+    ("a third span", "fleet", "len(worker.spans) == depth", "True"),
+    ("a worker that stays stuck", "scheduler", "worker.stuck = False", "pass"),
+    ("an unbounded pull", "streams", "items = max(self.most_items - self.items,", "items = max(100,"),
+    ("an unbounded pull of bytes", "streams", "nbytes = int(self.most_nbytes - self.nbytes) // 2", "nbytes = self.most_nbytes"),
+    ("consumed outcomes keep their room", "streams", "self._count(stream, -event.count, -event.nbytes)", "pass"),
+    ("failed calls keep their room", "streams", "self._count(stream, 0, outcome.nbytes - nbytes)", "pass"),
+    ("an order mix-up", "streams", "if not self.opened.ordered:", "if True:"),
+    ("an attempt not counted", "streams", "stream.attempts\\[number\\] = attempt$", "pass"),
+    ("a retry that was not asked for", "streams", "attempt <= stream.opened.retries", "attempt <= 1"),
+    ("a retry at once", "streams", "now \\+ min\\(BACK_OFF \\* 2 \\*\\* \\(attempt - 1\\), LONGEST_BACK_OFF\\)", "now"),
+    ("a killed call runs again", "streams", "elif piece.first in stream.killed:", "elif False:"),
+    ("a forgotten restart", "scheduler", "self._start_workers(now)\n        waits", "waits"),
+    ("a restart too many", "fleet", "return self.size - sum", "return self.size + 1 - sum"),
+    ("a fork storm", "fleet", "return self.start_failures >= START_FAILURES and", "return False and"),
+    ("a worker that is never recycled", "scheduler", "worker.calls += piece.count", "pass"),
+    ("a ticket without an answer", "scheduler", "for question in worker.questions:", "for question in ():"),
+    ("cancelled, and run all the same", "streams", "piece = self.backlog.remove(stream, number)", "\\g<0>; piece and self.backlog.put_back(piece)"),
+    ("short of memory, and everybody runs", "scheduler", "waits_for_room = self.short and self.busy()", "waits_for_room = False"),
+    ("short of memory, and nobody runs", "scheduler", "waits_for_room = self.short and self.busy()", "waits_for_room = self.short"),
+    ("a stream that does not end", "streams", "self._close(stream)\n\n    def on_consumed", "pass\n\n    def on_consumed"),
+    ("a terminated pool that lets workers live", "scheduler", "self._kill(worker, ending.kind)", "pass"),
+    ("a pool that ends twice", "scheduler", "or self.streams.running or self.ended:", "or self.streams.running:"),
+    ("a pool that ends too early", "scheduler", "if not self.fleet.workers:", "if True:"),
+    ("wake-ups without end", "scheduler", "worker.stuck = True", "pass"),
+]  # fmt: skip
+
+
+def broken(room: str, line: str, instead: str) -> type[Scheduler]:
+    """The scheduler with this one line changed. The line must be there, once: else the mutant proves nothing."""
+    modules: dict[str, ModuleType] = {}
+    with patch.dict(sys.modules):
+        for name in ROOMS:
+            source = (HOUSE / f"{name}.py").read_text()
+            if name == room:
+                source = _change(source, line, instead)
+            module = modules[name] = ModuleType(f"procoro.scheduler.{name}")
+            sys.modules[module.__name__] = module
+            exec(compile(source, f"{name}.py (broken)", "exec"), module.__dict__)
+    scheduler: type[Scheduler] = modules["scheduler"].Scheduler
+    return scheduler
+
+
+def _change(source: str, line: str, instead: str) -> str:
+    pattern = line if "\\" in line or line.endswith("$") else re.escape(line)
+    changed, times = re.subn(pattern, instead, source, flags=re.MULTILINE)
+    assert times == 1, f"{line!r} stands there {times} times"
+    return changed
+
+
+@pytest.mark.parametrize("room, line, instead", [m[1:] for m in MUTANTS], ids=[m[0] for m in MUTANTS])
+def test_a_fault_in_the_scheduler_is_seen(room: str, line: str, instead: str) -> None:
+    scheduler = broken(room, line, instead)
+    for seed in range(SEEDS):
+        try:
+            World(seed, scheduler).play()
+        except (NameError, TypeError, AttributeError):
+            raise  # the mutant is no program
+        except Exception:  # whatever it is: in the right scheduler there is none
+            return
+    pytest.fail(f"{SEEDS} worlds do not see it")
+
+
+def test_the_scheduler_as_it_is_passes_the_same_worlds() -> None:
+    assert import_module("procoro.scheduler.scheduler").Scheduler is Scheduler
+    for seed in range(50):
+        World(seed, broken("scheduler", "LONG = 0.02 ", "LONG = 0.02 ")).play()
