@@ -6,6 +6,7 @@ handler and no Ctrl-C of theirs can land between two steps of a scheduler.
 
 from __future__ import annotations
 
+import heapq
 import os
 import selectors
 import socket
@@ -40,6 +41,8 @@ class Crank:
         os.set_blocking(self._wake_write, False)
         self._awake = False
         self._turned: list[Turned] = []
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = 0
         self.users = 0
         self._now = self._seen = time.monotonic()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
@@ -72,6 +75,11 @@ class Crank:
                 os.write(self._wake_write, b".")
             except BlockingIOError:
                 pass  # it is full: the crank will wake
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call after so many seconds (a few milliseconds, as a rule). For the crank's thread."""
+        self._order += 1
+        heapq.heappush(self._later, (self.now() + seconds, self._order, call))
 
     def add(self, turned: Turned) -> None:
         """Turn this one, too."""
@@ -132,7 +140,9 @@ class Crank:
             self._awake = True
             while self._calls:
                 self._call(self._calls.popleft())
-            wake_at = None
+            while self._later and self._later[0][0] <= self.now():
+                self._call(heapq.heappop(self._later)[2])
+            wake_at = self._later[0][0] if self._later else None
             for turned in list(self._turned):
                 due = turned.turn()
                 if due is not None and (wake_at is None or due < wake_at):

@@ -310,14 +310,18 @@ class Pool:
         place = self._pack_function(func, again=True)
         conductor, stream = self._conductor, next(self._streams)
         context.stream = stream
-        kind: Any = SequenceSource if type(values) in (list, tuple, range) else IteratorSource
-        source: Source = kind(
-            values,
-            context.shape,
-            conductor.packer,
-            lambda items, nbytes: conductor.supply(stream, items, nbytes),
-            lambda error: conductor.finish(stream, error),
-        )
+
+        def supply(items: Sequence[Any], nbytes: int) -> None:
+            conductor.supply(stream, items, nbytes)
+
+        def finish(error: BaseException | None) -> None:
+            conductor.finish(stream, error)
+
+        source: Source
+        if type(values) in (list, tuple, range):
+            source = SequenceSource(values, context.shape, conductor.packer, supply, finish)  # type: ignore[arg-type]
+        else:
+            source = IteratorSource(values, context.shape, conductor.packer, supply, finish, conductor.crank)
         opened = m.Opened(
             stream,
             next(self._lanes),

@@ -470,7 +470,20 @@ class World:
         self.next_ticket += 1
         kill = self.rng.random() < 0.5
         self.truth.tickets[self.next_ticket] = (stream, number, kill)
-        self._tell(m.Cancelled(self.next_ticket, stream, number, kill))
+        if sent and self.cruel and self.rng.random() < 0.1:
+            self._cancel_as_it_dies(m.Cancelled(self.next_ticket, stream, number, kill))
+        else:
+            self._tell(m.Cancelled(self.next_ticket, stream, number, kill))
+
+    def _cancel_as_it_dies(self, event: m.Cancelled) -> None:
+        """The request and the death of the worker that has the call are told in one turn."""
+        self.turn_lasts = True
+        self._tell(event)
+        for worker in list(self.workers.values()):
+            if (event.stream, event.number) in worker.may_begin():
+                worker.advance(self.now)
+                worker.dies_at = min(worker.dies_at, self.now)
+                self._bury(worker)
 
     def _drop(self) -> None:
         pulled = [source for source in self.truth.sources.values() if source.opened.pulled]

@@ -11,8 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from procoro.crank import Crank
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
+
+FRESH = 0.001  # seconds that a pulled input may wait for others to travel with
 
 Supply = Callable[[Sequence[Any], int], None]
 Finish = Callable[[BaseException | None], None]
@@ -74,43 +77,83 @@ class SequenceSource:
 
 
 class IteratorSource:
-    """Any other iterable: pulled by a feeder thread, which may block alone."""
+    """Any other iterable: pulled by a feeder thread, which may block alone.
 
-    def __init__(self, values: Iterable[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish) -> None:
+    What it has pulled waits in a basket, which the crank takes away when it is full, or a millisecond after the
+    first thing was put into it: an iterator that blocks holds nothing back.
+    """
+
+    def __init__(
+        self,
+        values: Iterable[Any],
+        shape: int,
+        packer: codec.Packer,
+        supply: Supply,
+        finish: Finish,
+        crank: Crank,
+    ) -> None:
         self._values = values
         self._shape = shape
         self._packer = packer
         self._supply = supply
         self._finish = finish
-        self._asked: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._crank = crank
+        self._basket = _Basket(0, 0)  # full: nothing is asked for
+        self._lock = threading.Lock()  # of the basket
+        self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
 
     def pull(self, count: int, nbytes: int) -> None:
         """As in `Source`."""
-        self._asked.put((count, nbytes))
-        self._start()
+        basket = _Basket(count, nbytes)
+        with self._lock:
+            for value, size in self._basket.values:  # one at most: pulled while the last basket was taken away
+                basket.put(value, size)
+            self._basket = basket
+        if basket.values:
+            self._take_away(basket)
+            return
+        self._asked.put(None)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="procoro-feeder", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """As in `Source`. What is being pulled now may block for ever; nobody waits for it."""
         self._stopped = True
         self._asked.put(None)
-        self._start()
-        self._finish(None)
-
-    def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="procoro-feeder", daemon=True)
             self._thread.start()
+        self._finish(None)
+
+    def _take_away(self, basket: _Basket) -> None:
+        """In the crank's thread: supply what is in the basket. No more is pulled till the next request."""
+        with self._lock:
+            if basket.taken or not basket.values or self._stopped:
+                return
+            basket.taken = True
+            values, basket.values = basket.values, []
+        self._hand_over(values)
+
+    def _hand_over(self, values: list[tuple[Any, int]]) -> None:
+        size = sum(size for _, size in values)
+        if self._shape == codec.ONE and not any(type(value) is _Packed for value, _ in values):
+            self._supply(codec.PlainInputs(value for value, _ in values), size)
+            return
+        packed = codec.PackedInputs(
+            value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value, _ in values
+        )
+        self._supply(packed, size)
 
     def _run(self) -> None:
+        """The feeder's thread."""
         iterator: Iterator[Any] | None = None
         error: BaseException | None = None
         try:
             iterator = iter(self._values)
-            while (asked := self._asked.get()) is not None and not self._stopped:
-                if not self._answer(iterator, *asked):
-                    break
+            self._feed(iterator)
         except BaseException as raised:
             error = raised
         close = getattr(iterator, "close", None)
@@ -119,46 +162,64 @@ class IteratorSource:
                 close()
             except BaseException as raised:
                 error = raised
-        if not self._stopped:
-            self._finish(error)
+        self._crank.post(lambda: self._end(error))
 
-    def _answer(self, iterator: Iterator[Any], count: int, nbytes: int) -> bool:
-        """One pull; False at the end of the iterator. What came before an exception is supplied first."""
-        values: list[Any] = []
-        error: BaseException | None = None
-        ended = False
-        size = 0
-        while len(values) < count and size < nbytes and not self._stopped:
+    def _feed(self, iterator: Iterator[Any]) -> None:
+        while not self._stopped:
+            basket = self._basket
+            if basket.full():
+                self._asked.get()
+                continue
             try:
                 value = next(iterator)
             except StopIteration:
-                ended = True
-                break
-            except BaseException as raised:
-                error = raised
-                break
+                return
             if type(value) in codec.SCALARS:
-                size += 32 + (len(value) if isinstance(value, (str, bytes)) else 0)
+                size = 32 + (len(value) if isinstance(value, (str, bytes)) else 0)
             else:
-                value = pack_or_refuse(value, self._packer)
-                size += size_of(value)
-                value = _Packed(value)
-            values.append(value)
-        self._hand_over(values, size)
-        if error is not None:
-            raise error
-        return not ended
+                packed = pack_or_refuse(value, self._packer)
+                value, size = _Packed(packed), size_of(packed)
+            with self._lock:
+                basket = self._basket
+                basket.put(value, size)
+            if len(basket.values) == 1 or basket.full():
+                self._notify(basket)
 
-    def _hand_over(self, values: list[Any], size: int) -> None:
-        if not values or self._stopped:
-            return
-        if not any(type(value) is _Packed for value in values) and self._shape == codec.ONE:
-            self._supply(codec.PlainInputs(values), size)
-            return
-        packed = codec.PackedInputs(
-            value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value in values
-        )
-        self._supply(packed, size)
+    def _notify(self, basket: _Basket) -> None:
+        def take_away() -> None:
+            self._take_away(basket)
+
+        self._crank.post(take_away if basket.full() else lambda: self._crank.call_later(FRESH, take_away))
+
+    def _end(self, error: BaseException | None) -> None:
+        """In the crank's thread: the iterator is at its end, or raised; what came before that is supplied first."""
+        if not self._stopped:
+            if self._basket.values:
+                values, self._basket.values = self._basket.values, []
+                self._hand_over(values)
+            self._finish(error)
+
+
+class _Basket:
+    """What a feeder has pulled for one request."""
+
+    __slots__ = ("_count", "_nbytes", "taken", "values")
+
+    def __init__(self, count: int, nbytes: int) -> None:
+        self._count = count
+        self._nbytes = nbytes
+        self.values: list[tuple[Any, int]] = []
+        self.taken = count == 0
+
+    def put(self, value: Any, size: int) -> None:
+        """One more; it may come when the basket was just taken away, and then waits for the next."""
+        self.values.append((value, size))
+        self._count -= 1
+        self._nbytes -= size
+
+    def full(self) -> bool:
+        """Is nothing more wanted?"""
+        return self.taken or self._count <= 0 or self._nbytes <= 0
 
 
 class _Packed:

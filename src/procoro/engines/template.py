@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import procoro
 from procoro.wire import channel
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ os.register_at_fork(after_in_child=_forget_in_child)
 def _spawn(control: int, lifeline: int) -> int:
     if not sys.executable:
         raise RuntimeError("procoro cannot start workers: sys.executable does not name a Python interpreter")
-    root = os.path.dirname(os.path.dirname(os.path.abspath(procoro.__file__)))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     code = (
         f"import sys; sys.path.insert(0, {root!r}); from procoro.worker.template import main; "
         f"del sys.path[0]; main({CONTROL}, {LIFELINE})"

@@ -89,19 +89,16 @@ def run(
     return here - tag
 
 
-def _caller(
-    function: Callable[..., Any], shape: int, load: Callable[[Any], Any] | None
-) -> Callable[[Any], Any]:
+def _caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
     """What runs the function with an input as it came."""
     if shape == codec.ONE:
         return function if load is None else lambda given: function(load(given))
-    if load is None:
-        load = _as_it_is
+    unpack = load or _as_it_is
     if shape == codec.STAR:
-        return lambda given: function(*load(given))
+        return lambda given: function(*unpack(given))
 
     def full(given: Any) -> Any:
-        args, kwargs = load(given)
+        args, kwargs = unpack(given)
         return function(*args, **kwargs)
 
     return full
@@ -133,7 +130,9 @@ def _awkward(worker: Worker, value: Any, was_big: bool) -> tuple[int, bytes, boo
             return record.VALUE, codec.pack_value(value), False
         return record.BIG_VALUE, worker.put_block(parts), True
     except BaseException as error:
-        refused = pickle.PicklingError(f"result: {codec.describe_failure_to_pack(value, type(value).__name__)}")
+        from procoro.errors import NotPicklable
+
+        refused = NotPicklable(f"result: {codec.describe_failure_to_pack(value, type(value).__name__)}")
         refused.__cause__ = error
         return record.FAILURE, codec.pack_failure(refused), False
 
