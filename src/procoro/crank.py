@@ -26,6 +26,9 @@ class Turned(Protocol):
     def turn(self) -> float | None:
         """Do what is due; the time (of `Crank.now`) at which to come again, None for never."""
 
+    def abort(self, error: BaseException) -> None:
+        """A turn has failed, by a bug of ours: end everything with this error, so that nobody waits for ever."""
+
 
 class Crank:
     """The loop. `post` is for every thread, all else for the crank's own."""
@@ -144,20 +147,32 @@ class Crank:
                 self._call(heapq.heappop(self._later)[2])
             wake_at = self._later[0][0] if self._later else None
             for turned in list(self._turned):
-                due = turned.turn()
+                due = self._turn(turned)
                 if due is not None and (wake_at is None or due < wake_at):
                     wake_at = due
         self._selector.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
 
+    def _turn(self, turned: Turned) -> float | None:
+        try:
+            return turned.turn()
+        except Exception as error:
+            _log_bug()
+            turned.abort(error)
+            return None
+
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception:
-            import logging
+            _log_bug()
 
-            logging.getLogger("procoro").exception("procoro: a bug in procoro itself, please report it")
+
+def _log_bug() -> None:
+    import logging
+
+    logging.getLogger("procoro").error("procoro: a bug in procoro itself, please report it", exc_info=True)
 
 
 def _forget_in_child() -> None:

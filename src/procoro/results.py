@@ -284,6 +284,12 @@ class Batch:
     def end(self, error: BaseException | None) -> None:
         """As in `Sink`."""
 
+    def abort(self, error: BaseException) -> None:
+        """As in `Sink`."""
+        for index in range(len(self.results)):
+            fault = Fault(index, FaultKind.TERMINATED)
+            self.deliver(fault)
+
 
 def _wake_loop(loop: Any, calls: list[Callable[[], None]]) -> None:
     """One wake-up of an event loop for all that has happened."""
@@ -505,6 +511,12 @@ class MapResult(Generic[T]):
             ok, outcome = self._open()
             call_back(self._callback if ok else self._error_callback, outcome)
 
+    def abort(self, error: BaseException) -> None:
+        """As in `Sink`."""
+        with self._lock:
+            self._outcome = False, error
+        self.end(error)
+
     def _open(self) -> tuple[bool, Any]:
         with self._lock:
             if self._outcome is None:
@@ -608,6 +620,10 @@ class Inbox:
         self.error = error
         self.over = True
         self._wake()
+
+    def abort(self, error: BaseException) -> None:
+        """As in `Sink`."""
+        self.end(error)
 
     def _wake(self) -> None:
         with self._arrived:

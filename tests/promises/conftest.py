@@ -54,7 +54,11 @@ def script(start: Start) -> Script:
 
     def run(code: str, *arguments: object, **options: Any) -> str:
         process = start(code, *arguments, **options)
-        out, said = process.communicate(timeout=PATIENCE)
+        try:
+            out, said = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail("\n".join(["it does not end; what it said:", *process.communicate()]))
         assert (process.returncode, said) == (0, ""), said
         return out
 

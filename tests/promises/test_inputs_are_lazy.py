@@ -1,5 +1,6 @@
 """Promise 5: inputs are pulled as they are needed, within bounds; and what becomes of those who pull and take."""
 
+import functools
 import itertools
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 
 from procoro import Pool
 from procoro.errors import PoolClosed
+from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.looks import PATIENCE, outcomes, wait_until
 
@@ -67,12 +69,14 @@ def test_never_are_more_ahead_than_allowed() -> None:
     assert 0 < most <= ITEMS
 
 
-def test_nothing_is_pulled_faster_than_the_bytes_allow() -> None:
+def test_bytes_that_wait_for_a_worker_are_bounded(gate: Gate) -> None:
     inputs = Inputs(bytes(1 << 20) for _ in range(200))
     with Pool(2) as pool:
-        stream = pool.imap(calls.length, iter(inputs))
-        assert [next(stream) for _ in range(30)] == [1 << 20] * 30
-        assert (inputs.rest() - 30) << 20 <= BYTES + (1 << 20)
+        stream = pool.imap(functools.partial(calls.stand, gate), iter(inputs))
+        gate.reached()
+        assert inputs.rest() << 20 <= BYTES + (2 << 20)
+        gate.close()
+        assert [len(one) for one in stream] == [1 << 20] * 200
 
 
 def test_results_count_as_well() -> None:
@@ -83,13 +87,14 @@ def test_results_count_as_well() -> None:
         assert (inputs.rest() - 30) << 20 <= 2 * BYTES
 
 
-def test_one_huge_item_at_a_time_is_let_in() -> None:
+def test_one_huge_item_at_a_time_is_let_in(gate: Gate) -> None:
     inputs = Inputs(bytes(40 << 20) for _ in range(6))
     with Pool(2) as pool:
-        stream = pool.imap(calls.length, iter(inputs))
-        assert next(stream) == 40 << 20
-        assert inputs.rest() <= 3
-        assert list(stream) == [40 << 20] * 5
+        stream = pool.imap(functools.partial(calls.stand, gate), iter(inputs))
+        gate.reached()
+        assert inputs.rest() <= 2
+        gate.close()
+        assert [len(one) for one in stream] == [40 << 20] * 6
 
 
 def test_several_streams_share_the_bound() -> None:

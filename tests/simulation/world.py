@@ -277,8 +277,7 @@ class World:
     def _bury(self, worker: Worker) -> None:
         if not self._is_here(worker):
             return
-        worker.advance(self.now)
-        assert worker.phase is Phase.DEAD
+        worker.advance(max(self.now, worker.dies_at))  # the same moment, but for rounding
         self._read(worker)
         self._take_mail(worker)
         culprit = worker.culprit()

@@ -39,6 +39,9 @@ class Sink(Protocol):
     def end(self, error: BaseException | None) -> None:
         """No more will come. `error`: what the input iterator raised."""
 
+    def abort(self, error: BaseException) -> None:
+        """What has not been delivered never will be: it ends with this error."""
+
 
 class StreamSide:
     """What the conductor knows of a stream."""
@@ -249,6 +252,15 @@ class Conductor:
         for answer in self._answers.values():
             answer(False)
         self.crank.release()
+
+    def abort(self, error: BaseException) -> None:
+        """As in `Turned`."""
+        for side in self._streams.values():
+            side.sink.abort(error)
+        self._streams.clear()
+        for number in self._engine.busy():
+            self._engine.kill(number)
+        self._end()
 
     # ---- memory
 

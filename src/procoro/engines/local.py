@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class Member:
         self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
         self.free = list(range(record.SLOTS))
         self.blocks: dict[int, memoryview] = {}
+        self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self.failure: codec.Failure | None = None
         self.killed = False
         self.memory = 0  # bytes, when last looked at
@@ -152,6 +154,7 @@ class LocalEngine:
             return
         self._listen(member)
         self._look(member)
+        self._listen(member)  # to what the look has put aside
         self._crank.unwatch(member.end)
         if member.pidfd >= 0:
             self._crank.unwatch(member.pidfd)
@@ -278,7 +281,7 @@ class LocalEngine:
             return codec.Failure(data)
         number = int.from_bytes(data, "little")
         if number not in member.blocks:
-            self._listen(member)  # it was sent before its outcome was recorded
+            self._take_in_blocks(member)  # it was sent before its outcome was recorded
         block = member.blocks.pop(number)
         if kind == record.BIG_VALUE:
             return codec.BigValue(block)
@@ -286,11 +289,25 @@ class LocalEngine:
 
     # ---- what workers say
 
+    def _take_in_blocks(self, member: Member) -> None:
+        """Receive all that is there. What is no block waits for its turn: else we would look while we look."""
+        try:
+            while (received := channel.receive(member.end))[0]:
+                message, fds = received
+                if message[:1] == channel.BLOCK:
+                    member.blocks[channel.BLOCK_HEAD.unpack(message)[1]] = blocks.map_bytes(fds[0])
+                else:
+                    member.aside.append(received)
+        except OSError:
+            pass  # no more for now
+        if member.aside:
+            self._crank.post(lambda: self._listen(member))
+
     def _listen(self, member: Member) -> None:
         while True:
             try:
-                message, fds = channel.receive(member.end)
-            except (BlockingIOError, OSError):
+                message, fds = member.aside.popleft() if member.aside else channel.receive(member.end)
+            except OSError:
                 return
             kind = message[:1]
             if not message:

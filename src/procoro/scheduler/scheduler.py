@@ -200,6 +200,8 @@ class Scheduler:
         if remaining is not None:
             remaining += lane.waiting
         size = self.streams.packet(stream, head.weight, remaining)
+        if stream.opened.chunk is None:
+            size = _even(head.count, size)
         piece = self.backlog.take(lane, min(size, self.fleet.capacity(worker)))
         function = stream.opened.function
         expected = self.batching.expected(function, piece.count)
@@ -345,7 +347,7 @@ class Scheduler:
             deadline = self._deadline(worker, current)
             if deadline is not None and now >= deadline:
                 self._condemn(worker, FaultKind.TIMEOUT)
-            elif self._is_late(worker, now):
+            elif self._is_late(worker, current, now):
                 self._take_back(worker)
 
     def _deadline(self, worker: Worker, sent: Sent) -> float | None:
@@ -355,15 +357,16 @@ class Scheduler:
         loading = sent.recorded == 0 and worker.loaded != sent.number
         return worker.since + timeout + (LOADING if loading else 0.0)
 
-    def _is_late(self, worker: Worker, now: float) -> bool:
-        """Does anything stand behind a long call, or in a long packet while others have nothing to do?"""
+    def _is_late(self, worker: Worker, sent: Sent, now: float) -> bool:
+        """Is anything kept waiting: behind a long call, in a worker that does not take it up, or in a long packet?"""
         behind = sum(sent.limit - sent.recorded for sent in worker.spans) > 1
+        silent = worker.loaded != sent.number
         long_span = now >= worker.span_since + LONG_SPAN
         if long_span:
             worker.span_since = now
         if now >= worker.since + LONG:
             worker.stuck = True
-            return behind
+            return behind or silent
         return long_span and behind and self.backlog.next_lane() is None and any(self.fleet.room(0))
 
     # --------------------------------------------------------------------------------- deaths and starts
@@ -457,3 +460,9 @@ class Scheduler:
         if not self.fleet.workers:
             self.ended = True
             self._do(Ended())
+
+
+def _even(count: int, most: int) -> int:
+    """The size of the largest of as few and as equal parts as can be, none over `most`: no crumbs."""
+    parts = -(-count // most)
+    return -(-count // parts)

@@ -22,7 +22,7 @@ from procoro.scheduler.messages import (
     Unbounded,
 )
 
-MOST_ITEMS = 4096  # pulled and not yet taken by the consumer, in all bounded streams of a pool
+MOST_ITEMS = 4095  # pulled and not yet taken, in all bounded streams of a pool; a feeder may hold one more
 MOST_BYTES = 16 * 1024 * 1024
 BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
 LONGEST_BACK_OFF = 30.0
@@ -180,6 +180,8 @@ class Streams:
             at_hand = stream.open_calls - stream.resting
             items, nbytes = self._allowance(stream)
             wanted = min(packets * self.workers * size - at_hand, items)
+            if wanted > size:
+                wanted -= wanted % size  # whole packets, no crumbs
             if wanted > 0 and (wanted >= size or at_hand == 0):
                 self._ask(stream, wanted, nbytes)
                 self._do(Pull(stream.opened.stream, wanted, nbytes))

@@ -48,10 +48,15 @@ def send(end: socket.socket, pieces: Sequence[bytes | memoryview], fds: Sequence
 
 def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
     """The next message and its descriptors; an empty one if the other side is gone."""
+    arguments = LARGEST, socket.CMSG_SPACE(4 * MOST_FDS), flags | socket.MSG_CMSG_CLOEXEC
     try:
-        data, ancillary, _, _ = end.recvmsg(LARGEST, socket.CMSG_SPACE(4 * MOST_FDS), flags | socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = end.recvmsg(*arguments)
     except ConnectionError:
-        return b"", []
+        # It died without reading all that we sent: that is told first, once, though messages may be left behind it.
+        try:
+            data, ancillary, _, _ = end.recvmsg(*arguments)
+        except ConnectionError:
+            return b"", []
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -55,9 +55,12 @@ class Packer:
             return known[1]
         data, names = self._dumps(function, None)
         with self._lock:
+            versions: tuple[tuple[str, int], ...] = ()
             if names:
-                self._library.add_definitions(_twin.definitions(names, again))
-            place = self._library.add_function(data)
+                definitions = _twin.definitions(names, again)
+                self._library.add_definitions(definitions)
+                versions = tuple(sorted((name, version) for name, version, _ in definitions if name in names))
+            place = self._library.add_function(data, versions)
             if len(self._functions) > 256:
                 self._functions.clear()
             self._functions[id(function)] = (function, place, frozenset(names))

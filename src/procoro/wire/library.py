@@ -26,14 +26,17 @@ class Library:
     def __init__(self) -> None:
         self.fd = kernel.shared_file("procoro-library")
         self.length = 0
-        self._places: dict[bytes, int] = {}  # where each function stands
+        self._places: dict[tuple[bytes, tuple[tuple[str, int], ...]], int] = {}  # where each function stands
         self._versions: dict[str, int] = {}  # of `__main__`'s names, as written here
 
-    def add_function(self, packed: bytes) -> int:
-        """Where this function stands, written if it is new."""
-        place = self._places.get(packed)
+    def add_function(self, packed: bytes, versions: tuple[tuple[str, int], ...] = ()) -> int:
+        """Where this function stands, written if it is new; `versions`: of the names of `__main__` that it holds.
+
+        A worker keeps what it has unpacked: where `f` has been defined again, `f` stands in another place.
+        """
+        place = self._places.get((packed, versions))
         if place is None:
-            place = self._places[packed] = self._append(FUNCTION, packed)
+            place = self._places[packed, versions] = self._append(FUNCTION, packed)
         return place
 
     def add_definitions(self, definitions: list[twin.Definition]) -> None:

@@ -1,0 +1,474 @@
+"""What follows when something fails, is cancelled, dies, hangs or is too big; told by hand."""
+
+import pytest
+
+from procoro.calls import Fault, FaultKind
+from procoro.scheduler import messages as m
+from procoro.scheduler.fleet import CALM_DEATHS
+from procoro.scheduler.scheduler import DEADLY, HUNG, LOADING, LONG
+from tests.scheduler.stage import Stage, kinds
+
+pytestmark = pytest.mark.pure
+
+
+# ---- deaths
+
+
+def test_a_death_fails_only_the_call_that_ran() -> None:
+    stage = Stage(2)
+    sent = stage.sends(10)
+    stage.record(sent, 0, 4)
+    stage.tell(m.WorkerLost(1, sent.span, "gone"))
+    assert stage.outcomes() == {0: "ok", 1: "ok", 2: "ok", 3: "ok", 4: FaultKind.DIED}
+    again = stage.all(m.Send)[-1]
+    assert (again.worker, again.first, again.count) == (2, 5, 5)
+    assert len(stage.all(m.StartWorker)) == 3
+
+
+def test_a_death_in_no_call_fails_none() -> None:
+    stage = Stage(2)
+    sent = stage.sends(10)
+    stage.tell(m.WorkerLost(1, 0, "gone"))  # the span was not taken up
+    assert stage.outcomes() == {}
+    assert (stage.all(m.Send)[-1].worker, stage.all(m.Send)[-1].count) == (2, 10)
+    assert sent.worker == 1
+
+
+def test_a_death_is_told_with_its_input_its_attempt_and_how() -> None:
+    stage = Stage(1)
+    sent = stage.sends(3)
+    stage.tell(m.WorkerLost(1, sent.span, "killed by a test"))
+    (fault,) = [effect.outcome for effect in stage.all(m.Deliver)]
+    assert isinstance(fault, Fault)
+    assert (fault.first, fault.item, fault.attempt, fault.how) == (0, 0, 1, "killed by a test")
+
+
+def test_a_function_that_kills_every_worker_is_given_up() -> None:
+    stage = Stage(1)
+    stage.submit(1, 10 * DEADLY)
+    worker, deaths, started = 1, 0, 0.0
+    while len(stage.outcomes()) < 10 * DEADLY:
+        stage.tell(m.WorkerLost(worker, stage.all(m.Send)[-1].span, "gone", killed=True))
+        deaths += 1
+        if not stage.scheduler.streams.running:
+            break
+        while worker == stage.all(m.StartWorker)[-1].worker:
+            stage.wait()
+        worker = stage.all(m.StartWorker)[-1].worker
+        started = stage.now
+        stage.tell(m.WorkerReady(worker))
+    assert deaths == DEADLY
+    assert list(stage.outcomes().values()).count(FaultKind.DIED) == DEADLY
+    assert list(stage.outcomes().values()).count(FaultKind.GAVE_UP) == 9 * DEADLY
+    assert 20 < started < 60  # slowed down, and bounded
+    assert not stage.all(m.GiveUp)  # others may still use the pool
+
+
+def test_the_first_deaths_are_replaced_at_once() -> None:
+    stage = Stage(1)
+    for worker in range(1, CALM_DEATHS + 1):
+        stage.tell(m.WorkerLost(worker, 0, "gone", killed=True))
+        stage.tell(m.WorkerReady(worker + 1))
+    assert stage.all(m.StartWorker)[-1].worker == CALM_DEATHS + 1
+    stage.tell(m.WorkerLost(CALM_DEATHS + 1, 0, "gone", killed=True))
+    assert stage.all(m.StartWorker)[-1].worker == CALM_DEATHS + 1
+    assert stage.scheduler.wake_at() > 0
+
+
+def test_a_pool_whose_workers_do_not_start_gives_up_once() -> None:
+    stage = Stage(3, ready=False)
+    stage.submit(1, 2)
+    for worker in stage.workers:
+        stage.tell(m.WorkerLost(worker, 0, "the initializer raised"))
+    assert [effect.how for effect in stage.all(m.GiveUp)] == ["the initializer raised"]
+    assert stage.outcomes() == {0: FaultKind.GAVE_UP, 1: FaultKind.GAVE_UP}
+    assert len(stage.all(m.StartWorker)) == 3
+    assert kinds(stage.submit(2)) == ["Deliver", "StreamEnded"]  # and who comes later hears it, too
+    assert stage.outcomes(2) == {0: FaultKind.GAVE_UP}
+    assert kinds(stage.tell(m.CloseAsked())) == ["Ended"]
+
+
+def test_a_pool_with_one_worker_that_runs_does_not_give_up() -> None:
+    stage = Stage(2, ready=False)
+    stage.tell(m.WorkerReady(1))
+    sent = stage.sends(2)
+    for worker in range(2, 12):
+        stage.tell(m.WorkerLost(worker, 0, "no memory"))
+        while stage.all(m.StartWorker)[-1].worker == worker:
+            stage.wait()
+    assert not stage.all(m.GiveUp)
+    stage.record(sent, 0, 2)
+    assert stage.outcomes() == {0: "ok", 1: "ok"}
+
+
+def test_workers_killed_while_they_start_are_bad_luck() -> None:
+    stage = Stage(8, ready=False)
+    for worker in stage.workers:
+        stage.tell(m.WorkerLost(worker, 0, "kill -9", killed=True))
+    assert not stage.all(m.GiveUp)
+    stage.wait()
+    assert len(stage.all(m.StartWorker)) == 16
+
+
+# ---- retries
+
+
+def test_a_retry_waits_longer_each_time() -> None:
+    stage = Stage(1)
+    stage.submit(1, retries=3)
+    begun = []
+    for _ in range(4):
+        sent = stage.all(m.Send)[-1]
+        begun.append(stage.now)
+        stage.record(sent, 0, ok=False)
+        stage.end(sent, 1)
+        if not stage.outcomes():
+            stage.wait()
+    assert [round(later - earlier, 6) for earlier, later in zip(begun, begun[1:], strict=False)] == [0.1, 0.2, 0.4]
+    assert [effect.outcome.attempt for effect in stage.all(m.Deliver)] == [4]
+
+
+def test_calls_that_wait_for_their_retry_keep_no_worker_idle() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f", pulled=True, retries=5, total=100))
+    supplied = 0
+    for _ in range(30):
+        pulls = stage.all(m.Pull)
+        if len(pulls) > supplied:
+            stage.tell(m.Supplied(1, range(supplied, supplied + 1), 8))
+            supplied += 1
+        sent = stage.all(m.Send)[-1]
+        stage.record(sent, 0, ok=False)
+        stage.end(sent, 1)
+    assert supplied == 30  # all of them are put off, and still more are pulled
+
+
+def test_a_cancelled_retry_is_answered_and_does_not_run() -> None:
+    stage = Stage(1)
+    stage.submit(1, retries=1)
+    sent = stage.all(m.Send)[-1]
+    stage.record(sent, 0, ok=False)
+    stage.end(sent, 1)
+    stage.tell(m.Cancelled(7, 1, 0))
+    assert stage.answers() == {7: True}
+    assert stage.outcomes() == {0: FaultKind.CANCELLED}
+    assert stage.scheduler.wake_at() is None
+
+
+# ---- time
+
+
+def test_a_timeout_kills_only_after_what_stands_behind_was_taken_back() -> None:
+    stage = Stage(2)
+    sent = stage.sends(5, timeout=0.01)
+    stage.tell(m.Begun(1, sent.span))
+    assert stage.scheduler.wake_at() == pytest.approx(0.01)
+    assert kinds(stage.wait()) == ["TakeBack"]
+    effects = stage.tell(m.TakenBack(1, {sent.span: 1}))
+    assert kinds(effects)[0] == "KillWorker"
+    assert stage.all(m.Send)[-1].worker == 2 and stage.all(m.Send)[-1].count == 4
+    stage.tell(m.WorkerLost(1, sent.span, "killed"))
+    assert stage.outcomes() == {0: FaultKind.TIMEOUT}
+
+
+def test_a_call_that_ends_at_the_last_moment_is_not_killed_for() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5, timeout=0.01)
+    stage.tell(m.Begun(1, sent.span))
+    stage.wait()
+    stage.record(sent, 0)  # read by the one who takes back
+    stage.tell(m.TakenBack(1, {sent.span: 2}))
+    assert not stage.all(m.KillWorker)
+    assert stage.scheduler.wake_at() == pytest.approx(0.02)  # the next call's time has begun
+
+
+def test_loading_a_function_is_not_counted_as_run_time() -> None:
+    stage = Stage(1)
+    sent = stage.sends(1, timeout=1.0)
+    stage.wait()
+    stage.tell(m.TakenBack(1, {sent.span: 1}))
+    assert stage.scheduler.wake_at() == 1.0 + LOADING
+    stage.now = 5.0
+    stage.tell(m.Begun(1, sent.span))
+    assert kinds(stage.wait()) == ["TakeBack"]
+    assert stage.now == 6.0
+
+
+def test_a_worker_that_does_not_take_up_what_it_was_sent_is_replaced_and_nobody_is_blamed() -> None:
+    stage = Stage(1)
+    sent = stage.sends(3)  # and the worker is stopped by SIGSTOP
+    stage.wait()
+    stage.tell(m.TakenBack(1, {sent.span: 0}))
+    assert stage.now == LONG
+    assert kinds(stage.wait()) == ["KillWorker", "StartWorker"]
+    assert stage.now == pytest.approx(HUNG)
+    stage.tell(m.WorkerLost(1, 0, "killed"), m.WorkerReady(2))
+    assert stage.outcomes() == {}
+    assert stage.all(m.Send)[-1].worker == 2
+
+
+def test_what_stands_behind_a_long_call_is_taken_back() -> None:
+    stage = Stage(2)
+    sent = stage.sends(5)
+    stage.record(sent, 0)
+    assert kinds(stage.wait()) == ["TakeBack"]
+    assert stage.now == LONG
+    stage.tell(m.TakenBack(1, {sent.span: 2}))
+    assert [(send.worker, send.first, send.count) for send in stage.all(m.Send)[1:]] == [(2, 2, 3)]
+
+
+def test_a_single_call_that_is_not_taken_up_goes_to_another_worker() -> None:
+    stage = Stage(2)
+    sent = stage.sends(1)
+    assert kinds(stage.wait()) == ["TakeBack"]
+    stage.tell(m.TakenBack(1, {sent.span: 0}))
+    assert stage.all(m.Send)[-1].worker == 2
+
+
+def test_a_worker_in_a_long_call_gets_no_more() -> None:
+    stage = Stage(1)
+    sent = stage.sends(1)
+    stage.tell(m.Begun(1, sent.span))
+    stage.wait()
+    stage.submit(2, 5)
+    assert len(stage.all(m.Send)) == 1
+    stage.record(sent, 0)
+    stage.end(sent, 1)
+    assert len(stage.all(m.Send)) > 1
+
+
+# ---- cancel and kill
+
+
+def test_cancel_of_a_call_that_waits() -> None:
+    stage = Stage(1)
+    stage.submit(1, 1)
+    stage.submit(2, 5)
+    assert kinds(stage.tell(m.Cancelled(1, 2, 2))) == ["Deliver", "Answer"]
+    assert stage.outcomes(2) == {2: FaultKind.CANCELLED}
+    assert stage.answers() == {1: True}
+
+
+def test_cancel_of_a_call_that_was_sent_and_has_not_begun() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    assert kinds(stage.tell(m.Cancelled(1, 1, 3))) == ["TakeBack"]
+    stage.tell(m.TakenBack(1, {sent.span: 1}))
+    assert stage.answers() == {1: True}
+    assert stage.outcomes() == {3: FaultKind.CANCELLED}
+
+
+def test_cancel_of_a_call_that_runs_is_refused() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    stage.tell(m.Cancelled(1, 1, 0), m.TakenBack(1, {sent.span: 1}))
+    assert stage.answers() == {1: False}
+    assert not stage.all(m.KillWorker)
+    stage.record(sent, 0)
+    assert stage.outcomes() == {0: "ok"}
+
+
+def test_cancel_of_a_call_that_has_ended_is_refused() -> None:
+    stage = Stage(1)
+    stage.record(stage.sends(5), 0, 2)
+    stage.tell(m.Cancelled(1, 1, 1), m.Cancelled(2, 99, 0))
+    assert stage.answers() == {1: False, 2: False}
+
+
+def test_kill_of_a_call_that_runs_frees_the_slot_and_hits_no_other() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5, retries=3)
+    stage.tell(m.Cancelled(1, 1, 0, kill=True))
+    effects = stage.tell(m.TakenBack(1, {sent.span: 1}))
+    assert kinds(effects) == ["Answer", "KillWorker", "StartWorker"]
+    stage.tell(m.WorkerLost(1, sent.span, "killed"), m.WorkerReady(2))
+    assert stage.outcomes() == {0: FaultKind.KILLED}  # and is not retried
+    assert stage.all(m.Send)[-1].first == 1 and stage.all(m.Send)[-1].count == 4
+
+
+def test_a_killed_call_that_had_not_begun_after_all_does_not_run_again() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    stage.tell(m.Cancelled(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.SpanEnded(1, sent.span, 0, 0.0))
+    assert stage.outcomes() == {0: FaultKind.KILLED}
+
+
+def test_a_question_is_answered_when_the_worker_dies_first() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    stage.tell(m.Cancelled(1, 1, 0), m.Cancelled(2, 1, 3), m.WorkerLost(1, sent.span, "gone"))
+    assert stage.answers() == {1: False, 2: True}
+    assert stage.outcomes() == {0: FaultKind.DIED, 3: FaultKind.CANCELLED}
+
+
+def test_a_question_is_answered_when_the_pool_is_terminated_first() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    stage.tell(m.Cancelled(1, 1, 0), m.TerminateAsked(), m.TakenBack(1, {sent.span: 1}))
+    assert stage.answers() == {1: False}
+
+
+def test_nothing_is_sent_to_a_worker_while_its_calls_are_taken_back() -> None:
+    stage = Stage(1)
+    stage.record(first := stage.sends(1), 0)
+    stage.end(first, 1)
+    stage.submit(2, 1)  # a short function by now: a second packet would be at hand
+    stage.tell(m.Cancelled(1, 2, 0, kill=True))
+    stage.submit(3, 1)
+    assert len(stage.all(m.Send)) == 2
+
+
+# ---- recycling and memory
+
+
+def test_a_worker_is_recycled_after_its_calls() -> None:
+    stage = Stage(1, most_calls=3)
+    stage.submit(1, 10)
+    ran = 0
+    while stage.all(m.RetireWorker) == []:
+        sent = stage.all(m.Send)[-1]
+        stage.record(sent, 0, sent.count)
+        stage.end(sent, sent.count)
+        ran += sent.count
+    assert ran == 3
+    assert len(stage.all(m.StartWorker)) == 2
+
+
+def test_the_call_that_exceeds_the_memory_limit_is_ended_by_name() -> None:
+    stage = Stage(1, memory_limit=1000)
+    sent = stage.sends(5)
+    stage.record(sent, 0, 2)
+    assert kinds(stage.tell(m.MemorySeen(1, 1000))) == []
+    assert kinds(stage.tell(m.MemorySeen(1, 1001))) == ["TakeBack"]
+    stage.tell(m.TakenBack(1, {sent.span: 3}), m.WorkerLost(1, sent.span, "killed"))
+    assert stage.outcomes() == {0: "ok", 1: "ok", 2: FaultKind.MEMORY}
+
+
+def test_an_idle_worker_that_holds_too_much_is_replaced() -> None:
+    stage = Stage(1, memory_limit=1000)
+    assert kinds(stage.tell(m.MemorySeen(1, 1001))) == ["RetireWorker", "StartWorker"]
+    assert kinds(stage.tell(m.MemorySeen(1, 1001))) == []
+
+
+def test_when_memory_is_short_one_always_runs_and_no_more() -> None:
+    stage = Stage(3)
+    stage.tell(m.MemoryShort(True))
+    stage.submit(1, 9)
+    for done in range(3):
+        assert len(stage.all(m.Send)) == done + 1
+        stage.record(sent := stage.all(m.Send)[-1], 0, sent.count)
+        stage.end(sent, sent.count)
+    stage.tell(m.MemoryShort(False))
+    assert len({send.worker for send in stage.all(m.Send)[-3:]}) >= 2
+
+
+# ---- bounds
+
+
+def test_calls_that_fail_give_their_room_back() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f", pulled=True, window=True))
+    worker = 1
+    for number in range(100):  # 100 inputs of 1 MiB, each of them kills its worker
+        assert stage.scheduler.streams.nbytes <= 16 << 20
+        stage.tell(m.Supplied(1, [number], 1 << 20))
+        stage.tell(m.WorkerLost(worker, stage.all(m.Send)[-1].span, "gone"))
+        stage.tell(m.Consumed(1, 1, 0))
+        while worker == stage.all(m.StartWorker)[-1].worker:
+            stage.wait()
+        worker = stage.all(m.StartWorker)[-1].worker
+        stage.tell(m.WorkerReady(worker))
+        if stage.all(m.StopPulling):
+            break
+    assert len(stage.outcomes()) == 100
+
+
+def test_one_item_is_pulled_even_if_others_hold_all_the_bytes() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f", pulled=True, window=True))
+    stage.tell(m.Supplied(1, [0], 64 << 20))
+    stage.tell(m.Opened(2, 2, "f", pulled=True, window=True))
+    pull = stage.all(m.Pull)[-1]
+    assert (pull.stream, pull.count) == (2, 1)
+
+
+def test_inputs_of_a_map_are_bounded_in_bytes_too() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f", pulled=True, total=10_000))
+    pulled = 0
+    for _ in range(100):
+        pull = stage.all(m.Pull)[-1]
+        if stage.scheduler.streams.by_number[1].asked:
+            stage.tell(m.Supplied(1, [pulled], 4 << 20))
+            pulled += 1
+    assert pull.nbytes <= 16 << 20
+    assert stage.scheduler.streams.by_number[1].open_nbytes <= 16 << 20
+
+
+# ---- the end
+
+
+def test_close_ends_when_all_calls_have_ended() -> None:
+    stage = Stage(2)
+    sent = stage.sends(2)
+    assert kinds(stage.tell(m.CloseAsked())) == []
+    stage.record(sent, 0, 2)
+    assert kinds(stage.end(sent, 2)) == ["RetireWorker"]
+    assert {effect.worker for effect in stage.all(m.RetireWorker)} == {1, 2}
+    stage.tell(m.WorkerLost(1, sent.span, "left"))
+    assert kinds(stage.tell(m.WorkerLost(2, 0, "left"))) == ["Ended"]
+
+
+def test_close_of_a_pool_that_is_still_starting_gives_nothing_up() -> None:
+    stage = Stage(4, ready=False)
+    assert kinds(stage.tell(m.CloseAsked())) == ["KillWorker"] * 4
+    for worker in stage.workers:
+        stage.tell(m.WorkerLost(worker, 0, "killed"))
+    assert not stage.all(m.GiveUp)
+    assert kinds(stage.effects[-1:]) == ["Ended"]
+
+
+def test_close_does_not_wait_for_a_consumer_nor_start_workers_for_it() -> None:
+    stage = Stage(1)
+    sent = stage.sends(2, window=True)
+    stage.record(sent, 0, 2)
+    stage.end(sent, 2)
+    stage.tell(m.CloseAsked(), m.WorkerLost(1, sent.span, "left"))
+    assert kinds(stage.effects[-1:]) == ["Ended"]
+    assert len(stage.all(m.StartWorker)) == 1
+
+
+def test_terminate_ends_every_call_and_every_worker() -> None:
+    stage = Stage(2)
+    sent = stage.sends(5)
+    stage.submit(2, 3)
+    stage.record(sent, 0)
+    stage.tell(m.TerminateAsked())
+    assert stage.outcomes() == {0: "ok"} | dict.fromkeys(range(1, 5), FaultKind.TERMINATED)
+    assert stage.outcomes(2) == dict.fromkeys(range(3), FaultKind.TERMINATED)
+    assert {effect.worker for effect in stage.all(m.KillWorker)} == {1, 2}
+    assert stage.record(sent, 1) == []  # it was a moment too late
+    stage.tell(m.WorkerLost(1, sent.span, "killed"))
+    assert kinds(stage.tell(m.WorkerLost(2, 0, "killed"))) == ["Ended"]
+    assert stage.tell(m.Tick(), m.TerminateAsked(), m.CloseAsked()) == []
+
+
+def test_a_stream_that_is_dropped_ends_with_what_runs() -> None:
+    stage = Stage(1)
+    sent = stage.sends(5)
+    stage.tell(m.Drained(1, drop=True), m.TakenBack(1, {sent.span: 1}))
+    assert stage.outcomes() == dict.fromkeys(range(1, 5), FaultKind.CANCELLED)
+    stage.record(sent, 0)
+    assert stage.outcomes()[0] == "ok"
+    assert stage.all(m.StreamEnded)
+
+
+def test_outcomes_of_an_ordered_stream_wait_for_those_before_them() -> None:
+    stage = Stage(2)
+    stage.tell(m.Opened(1, 1, "f", pulled=True, ordered=True, chunk=2))
+    stage.tell(m.Supplied(1, range(4), 32), m.Exhausted(1))
+    first, second = stage.all(m.Send)
+    stage.record(second, 0, 2)
+    assert stage.outcomes() == {}
+    stage.record(first, 0, 2)
+    assert list(stage.outcomes()) == [0, 1, 2, 3]

@@ -1,0 +1,151 @@
+"""Who is served when, and how many calls travel together."""
+
+import pytest
+
+from procoro.scheduler import messages as m
+from procoro.scheduler.batching import MOST_CALLS, TARGET
+from procoro.scheduler.streams import MOST_ITEMS
+from tests.scheduler.clockwork import Clockwork
+
+pytestmark = pytest.mark.pure
+
+
+def test_packets_grow_while_run_times_are_learnt() -> None:
+    pool = Clockwork(1, lambda stream, number: 1e-6)
+    pool.map(1, 100_000)
+    pool.run()
+    sizes = [sent.count for sent in pool.sent]
+    assert sizes[0] == 1
+    assert {1, 8, 64, 512, MOST_CALLS} <= set(sizes)
+    assert max(sizes) == MOST_CALLS
+    assert all(later <= 8 * max(sizes[: place + 1]) for place, later in enumerate(sizes[1:]))
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.003])
+def test_a_packet_holds_about_four_milliseconds(seconds: float) -> None:
+    pool = Clockwork(2, lambda stream, number: seconds)
+    pool.map(1, 4000)
+    pool.run()
+    sizes = [sent.count for sent in pool.sent[20:-20]]
+    assert sorted(sizes)[len(sizes) // 4] >= TARGET / seconds * 0.5
+    assert max(sizes) <= TARGET / seconds * 1.1
+
+
+def test_long_calls_travel_alone_and_one_at_a_time() -> None:
+    pool = Clockwork(2, lambda stream, number: 0.05)
+    pool.map(1, 40)
+    pool.run()
+    assert {sent.count for sent in pool.sent} == {1}
+    assert pool.now < 1.1  # 40 calls of 50 ms on two workers
+
+
+def test_packets_shrink_towards_the_end() -> None:
+    pool = Clockwork(4, lambda stream, number: 0.00005)
+    pool.map(1, 3000)
+    pool.run()
+    sizes = [sent.count for sent in pool.sent]
+    assert sizes[-1] < max(sizes) / 4
+    assert len(pool.delivered) == 3000
+    ends = [max(at for (_, number), at in pool.delivered.items() if number % 4 == k) for k in range(4)]
+    assert max(ends) - min(ends) < TARGET
+
+
+def test_a_chunk_that_was_asked_for_is_kept_up_to_what_a_record_holds() -> None:
+    pool = Clockwork(1, lambda stream, number: 1e-6)
+    pool.map(1, 60, chunk=7)
+    pool.run()
+    assert [sent.count for sent in pool.sent][0] == 7
+    pool.map(2, 5000, chunk=5000)
+    pool.run()
+    assert max(sent.count for sent in pool.sent) == MOST_CALLS
+
+
+def test_two_maps_share_the_workers_by_time_not_by_calls() -> None:
+    pool = Clockwork(2, lambda stream, number: 0.02 if stream == 1 else 0.001)
+    pool.map(1, 1000, "slow")
+    pool.run(0.5)
+    pool.map(2, 10_000, "fast")
+    pool.run(4.5)
+    slow = sum(0.02 for stream, number in pool.delivered if stream == 1 and pool.delivered[1, number] > 0.5)
+    fast = sum(0.001 for stream, _ in pool.delivered if stream == 2)
+    assert fast == pytest.approx(slow, rel=0.15)
+    assert slow + fast > 7  # two workers, four seconds
+
+
+def test_a_submit_does_not_wait_behind_a_map() -> None:
+    pool = Clockwork(2, lambda stream, number: 0.001)
+    pool.map(1, 100_000)
+    pool.run(1.0)
+    pool.submit(2, function="g")
+    pool.run(1.1)
+    assert pool.delivered[2, 0] < 1.03
+
+
+def test_submits_that_follow_one_another_do_not_starve_a_map() -> None:
+    pool = Clockwork(1, lambda stream, number: 0.002)
+    pool.map(1, 10_000)
+    for stream in range(2, 2002):
+        pool.submit(stream)
+    pool.run(2.0)
+    mapped = sum(stream == 1 for stream, _ in pool.delivered)
+    assert 0.4 < mapped / len(pool.delivered) < 0.6
+
+
+def test_a_lane_that_had_nothing_to_do_saves_up_nothing() -> None:
+    pool = Clockwork(1, lambda stream, number: 0.002)
+    pool.submit(1)
+    pool.map(2, 10_000)
+    pool.run(5.0)  # the submits' lane has been idle for five seconds
+    for stream in range(3, 1003):
+        pool.submit(stream)
+    before = len(pool.delivered)
+    pool.run(6.0)
+    mapped = sum(stream == 2 for stream, _ in list(pool.delivered)[before:])
+    assert mapped > 150  # of about 500: not none
+
+
+def test_a_long_call_delays_none_of_those_behind_it() -> None:
+    pool = Clockwork(2, lambda stream, number: 60.0 if number == 300 else 0.0005)
+    pool.map(1, 1000)
+    pool.run()
+    others = [at for (_, number), at in pool.delivered.items() if number != 300]
+    assert max(others) < 0.0005 * 1000 + 0.1
+    assert 60 < pool.delivered[1, 300] < 61
+
+
+def test_what_is_taken_back_runs_before_what_came_later() -> None:
+    pool = Clockwork(2, lambda stream, number: 5.0 if number == 300 else 0.0005)
+    pool.map(1, 2000)
+    pool.run()
+    behind = [pool.delivered[1, number] for number in range(301, 310)]
+    assert max(behind) < 0.0005 * 300 + 0.1
+
+
+def test_a_long_packet_is_shared_when_others_have_nothing_to_do() -> None:
+    pool = Clockwork(4, lambda stream, number: 0.0001 if number < 200 else 0.015)
+    pool.map(1, 240)  # learnt to be short, and then they are not
+    pool.run()
+    assert pool.now < 40 * 0.015 / 4 + 0.15
+
+
+def test_all_workers_share_the_window_of_a_bounded_stream() -> None:
+    pool = Clockwork(8, lambda stream, number: 1e-6)
+    pool.map(1, 200_000, window=True)
+    pool.run()
+    # Nobody consumes: what fits into the window is run, by all.
+    assert len(pool.delivered) == MOST_ITEMS
+    assert max(sent.count for sent in pool.sent) <= 4096 / (2 * 8)
+
+
+def test_a_consumer_that_comes_back_is_served_on() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-5)
+    pool.map(1, 20_000, window=True)
+    pool.run()
+    for _ in range(20):
+        waiting = len(pool.delivered)
+        pool.tell(m.Consumed(1, 1000, 8000))
+        pool.run()
+        assert len(pool.delivered) > waiting or len(pool.delivered) == 20_000
+    pool.tell(m.Detached(1))
+    pool.run()
+    assert len(pool.delivered) == 20_000
