@@ -158,21 +158,22 @@ class Crank:
         try:
             return turned.turn()
         except Exception as error:
-            _log_bug()
+            _log_bug(error)
             turned.abort(error)
             return None
 
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception:
-            _log_bug()
+        except Exception as error:
+            _log_bug(error)
 
 
-def _log_bug() -> None:
+def _log_bug(error: BaseException) -> None:
     import logging
 
-    logging.getLogger("procoro").error("procoro: a bug in procoro itself, please report it", exc_info=True)
+    words = "procoro: a bug in procoro itself, please report it"
+    logging.getLogger("procoro").error(words, exc_info=error)
 
 
 def _forget_in_child() -> None:

@@ -653,14 +653,18 @@ class Inbox:
 class Stream(Generic[T]):
     """The values of an `imap`, one after another: for `for`, `async for` and `next`.
 
-    A call that failed raises at its place; the stream can be continued behind it. When nothing refers to the
-    stream any more, its calls still run, and their outcomes are dropped.
+    A call that failed raises at its place; the stream can be continued behind it.
+
+    A stream that nobody ever looked at runs to its end, as in `multiprocessing`. One that was left early (a
+    `break`) and that nothing refers to any more pulls no more inputs, and closes the iterator that it pulled from;
+    what it had pulled still runs.
     """
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._values: Iterator[T] = iter(())
         self._failures: deque[tuple[bool, Any]] = deque()  # outcomes of a run that is not all values
+        self._begun = False  # has anything been taken?
         self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
 
     def __iter__(self) -> Iterator[T]:
@@ -719,6 +723,7 @@ class Stream(Generic[T]):
             outcomes = self._inbox.ready.popleft()
         except IndexError:
             return False
+        self._begun = True
         run = outcomes.outcome
         self._taken = run.count, run.nbytes
         values = outcomes.values()
@@ -792,4 +797,7 @@ class Stream(Generic[T]):
         if not inbox.over:
             inbox.abandoned = True
             inbox.ready.clear()
-            inbox.context.conductor.tell(m.Detached(inbox.context.stream))
+            conductor, stream = inbox.context.conductor, inbox.context.stream
+            if self._begun:
+                conductor.tell(m.Drained(stream))
+            conductor.tell(m.Detached(stream))

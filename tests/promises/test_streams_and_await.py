@@ -1,0 +1,200 @@
+"""Streams raise at the failed call's place and go on; everything can be awaited."""
+
+import asyncio
+import itertools
+import time
+from typing import Any
+
+import pytest
+
+from procoro import Pool
+from procoro.errors import WaitTimeout, WorkerDied
+from tests.gate import Gate
+from tests.promises import calls
+from tests.promises.looks import PATIENCE, outcomes
+
+
+def test_a_failed_call_raises_at_its_place_and_the_stream_goes_on() -> None:
+    with Pool(2) as pool:
+        for chunk in (None, 1, 7, 5000):
+            found = outcomes(pool.imap(calls.raise_if_3, iter(range(1000)), chunk))
+            assert len(found) == 1000
+            for at, one in enumerate(found):
+                if at % 10 == 3:
+                    assert isinstance(one, ValueError) and str(one) == f"no {at}"
+                else:
+                    assert one == 2 * at
+
+
+def test_a_for_loop_can_be_taken_up_again_behind_a_failure() -> None:
+    with Pool(2) as pool:
+        stream = pool.imap(calls.raise_if_3, range(25))
+        found: list[Any] = []
+        while True:
+            try:
+                for value in stream:
+                    found.append(value)
+                break
+            except ValueError as error:
+                found.append(str(error))
+    assert found == [f"no {i}" if i % 10 == 3 else 2 * i for i in range(25)]
+
+
+def test_next_with_a_timeout_can_be_asked_again(gate: Gate) -> None:
+    with Pool(1) as pool:
+        stream = pool.imap(calls.stand_if, [(gate, True, 1), (gate, False, 2)])
+        gate.reached()
+        with pytest.raises(WaitTimeout):
+            stream.next(timeout=0.02)
+        with pytest.raises(TimeoutError):
+            stream.next(0)
+        gate.open()
+        assert [stream.next(PATIENCE), next(stream)] == [1, 2]
+        with pytest.raises(StopIteration):
+            next(stream)
+
+
+def test_unordered_gives_what_is_done_first(gate: Gate) -> None:
+    with Pool(2) as pool:
+        stream = pool.imap_unordered(calls.stand_if, [(gate, i == 0, i) for i in range(10)])
+        assert sorted(next(stream) for _ in range(9)) == list(range(1, 10))
+        gate.open()
+        assert list(stream) == [0]
+
+
+def test_ordered_holds_back_what_is_done_first(gate: Gate) -> None:
+    with Pool(2) as pool:
+        stream = pool.imap(calls.stand_if, [(gate, i == 0, i) for i in range(10)])
+        gate.reached()
+        with pytest.raises(WaitTimeout):
+            stream.next(0.05)
+        gate.open()
+        assert list(stream) == list(range(10))
+
+
+def test_a_long_call_does_not_hold_what_was_packed_behind_it(gate: Gate) -> None:
+    """The other worker takes it back and runs it."""
+    with Pool(2) as pool:
+        pool.map(calls.double, range(2000))
+        stream = pool.imap_unordered(calls.stand_if, ((gate, i == 500, i) for i in range(1000)))
+        assert sorted(itertools.islice(stream, 999)) == [i for i in range(1000) if i != 500]
+        gate.open()
+        assert list(stream) == [500]
+
+
+def test_several_maps_and_submits_share_the_pool_fairly(gate: Gate) -> None:
+    with Pool(1) as pool:
+        long = pool.imap(calls.nap, itertools.repeat(0.002))
+        next(long)
+        began = time.monotonic()
+        assert pool.map(calls.double, range(10)) == [2 * i for i in range(10)]
+        assert pool.apply(calls.double, (1,)) == 2
+        assert time.monotonic() - began < 5
+        del long
+
+
+def test_everything_can_be_awaited(gate: Gate) -> None:
+    async def main() -> None:
+        async with Pool(2) as pool:
+            assert await pool.submit(calls.double, 1) == 2
+            assert await pool.map_async(calls.double, range(5)) == [0, 2, 4, 6, 8]
+            assert await pool.apply_async(calls.add, (1, 2), {"c": 3}) == 6
+            results = [pool.submit(calls.double, i) for i in range(500)]
+            assert await asyncio.gather(*results) == [2 * i for i in range(500)]
+            assert [value async for value in pool.imap(calls.double, iter(range(5000)))] == [2 * i for i in range(5000)]
+            assert sorted([value async for value in pool.imap_unordered(calls.double, range(9))]) == [
+                2 * i for i in range(9)
+            ]
+            with pytest.raises(ValueError, match="no 3"):
+                await pool.submit(calls.raise_if_3, 3)
+            with pytest.raises(WorkerDied):
+                await pool.submit(calls.kill_self)
+            with pytest.raises(ValueError, match="no 3"):
+                await pool.map_async(calls.raise_if_3, range(5))
+            done = pool.submit(calls.double, 3)
+            done.wait(PATIENCE)
+            assert await done == 6 and await done == 6
+            assert await asyncio.wrap_future(pool.submit(calls.double, 4)) == 8
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_await(pool.submit(calls.double, i))) for i in range(20)]
+            assert [task.result() for task in tasks] == [2 * i for i in range(20)]
+
+    asyncio.run(main())
+
+
+async def _await(result: Any) -> Any:
+    return await result
+
+
+def test_an_async_stream_raises_at_its_place_and_goes_on() -> None:
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        with Pool(2) as pool:
+            stream = pool.imap(calls.raise_if_3, iter(range(100)))
+            while True:
+                try:
+                    async for value in stream:
+                        found.append(value)
+                    return found
+                except ValueError as error:
+                    found.append(str(error))
+
+    assert asyncio.run(main()) == [f"no {i}" if i % 10 == 3 else 2 * i for i in range(100)]
+
+
+def test_the_event_loop_goes_on_meanwhile(gate: Gate) -> None:
+    async def main() -> int:
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with Pool(1) as pool:
+            counting = asyncio.create_task(count())
+            result = pool.submit(calls.stand, gate, 1)
+            while not gate._standing and turns < 50:
+                await asyncio.sleep(0.001)
+            asyncio.get_running_loop().call_later(0.05, gate.open)
+            assert await result == 1
+            counting.cancel()
+        return turns
+
+    assert asyncio.run(main()) > 50
+
+
+def test_cancelling_who_awaits_cancels_what_has_not_begun(gate: Gate) -> None:
+    async def main() -> None:
+        async with Pool(1) as pool:
+            running = pool.submit(calls.stand, gate, 1)
+            gate.reached()
+            waiting = pool.submit(calls.double, 1)
+            for result in (running, waiting):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(_await(result), 0.03)
+            gate.open()
+            assert await running == 1, "a running one goes on"
+            with pytest.raises(asyncio.CancelledError if False else BaseException):  # noqa: PT011, B017
+                waiting.get(PATIENCE)
+            assert waiting.cancelled()
+
+    asyncio.run(main())
+
+
+def test_an_async_with_that_raises_leaves_nothing(gate: Gate) -> None:
+    async def main() -> None:
+        async with Pool(2) as pool:
+            pool.submit(calls.stand, gate)
+            gate.reached()
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        asyncio.run(main())
+
+
+def test_an_async_function_runs_in_a_worker() -> None:
+    with Pool(2) as pool:
+        assert pool.map(calls.double_async, range(10)) == [2 * i for i in range(10)]
+        assert pool.apply(calls.double_async, (4,)) == 8
