@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import threading
 import weakref
 from collections import deque
@@ -89,7 +90,7 @@ class Pool:
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
         self._lock = threading.Lock()
-        self._gathered: deque[tuple[Batch, tuple[int, bool], int]] = deque()
+        self._gathered: deque[tuple[Batch, tuple[int, bool]]] = deque()
         self._open: tuple[Batch, tuple[int, bool]] | None = None
         arguments = tuple(initargs)
         template = TemplateProcess.acquire()
@@ -144,24 +145,23 @@ class Pool:
     def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> None:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
         batch = Batch(self._context(fn, codec.FULL, self._timeout))
+        batch.context.stream = next(self._streams)
         self._open = batch, key
         if not self._gathered:
             self._conductor.post(self._fetch)
-        self._gathered.append((batch, key, next(self._streams)))
+        self._gathered.append((batch, key))
 
     def _fetch(self) -> None:
         """In the crank's thread: take what has been submitted."""
         with self._lock:
             gathered, self._gathered, self._open = self._gathered, deque(), None
-        for batch, (place, plain), stream in gathered:
-            batch.context.stream = stream
+        for batch, (place, plain) in gathered:
+            stream = batch.context.stream
             values, batch.values = batch.values, []
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = 64 * len(values) if plain else sum(map(size_of, values))
             opened = m.Opened(stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries)
-            self._conductor.open(opened, place, codec.FULL, batch, None)
-            self._conductor.supply(stream, items, nbytes)
-            self._conductor.finish(stream, None)
+            self._conductor.open_whole(opened, place, codec.FULL, batch, items, nbytes)
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
         """Run `func(*args, **kwds)` in a worker and wait for its result."""
@@ -349,6 +349,8 @@ class Pool:
 
     def terminate(self) -> None:
         """End all calls and workers now; calls that had not ended raise `PoolTerminated`. Waits for the workers."""
+        if self._state == "FORKED":
+            return  # it is the parent's
         self._terminate()
         if threading.current_thread() is not self._conductor.crank.thread:
             self._conductor.ended.wait()
@@ -365,6 +367,8 @@ class Pool:
         """
         if self._state == "RUN":
             raise ValueError("Pool is still running")
+        if self._state == "FORKED":
+            return
         if threading.current_thread() is self._conductor.crank.thread:
             raise RuntimeError("a callback cannot join its own pool: it would wait for itself")
         self._conductor.tell(m.Unbounded())
@@ -435,10 +439,12 @@ def _terminate_all() -> None:
 def _forget_in_child() -> None:
     for pool in list(_pools):
         pool._state = "FORKED"
+        pool._lock = threading.Lock()
     _pools.clear()
 
 
 atexit.register(_terminate_all)
+os.register_at_fork(after_in_child=_forget_in_child)
 
 
 def _initializer(

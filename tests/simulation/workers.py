@@ -210,7 +210,7 @@ class Worker:
             if span.number == taken:
                 limits[span.number] = count + 1 if done == count else done + 1
             elif span.number > taken:
-                limits[span.number] = done + 1 if self.taken >= span.number else 0
+                limits[span.number] = done + 1 if self.taken == span.number else done
         return news, limits
 
     # ---- what is so

@@ -99,6 +99,12 @@ class Conductor:
         """Begin a stream. Any thread; so are the other public methods here."""
         self.crank.post(lambda: self._open(opened, StreamSide(place, shape, sink), source))
 
+    def open_whole(self, opened: m.Opened, place: int, shape: int, sink: Sink, items: Any, nbytes: int) -> None:
+        """A stream whose inputs are all here. In the crank's thread: what is posted later, finds it open."""
+        self._open(opened, StreamSide(place, shape, sink), None)
+        self._supplied(opened.stream, items, nbytes)
+        self._finished(opened.stream, None)
+
     def tell(self, event: m.Event) -> None:
         """Tell the scheduler something."""
         self.crank.post(lambda: self._events.append(event))
