@@ -39,6 +39,7 @@ def _import_the_rest() -> None:
 T = TypeVar("T")
 P = ParamSpec("P")
 
+INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
 GATHERED = 256  # submits in one batch
 SUBMITS = 0  # the lane that all submits of a pool share
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -51,7 +52,8 @@ class Pool:
         processes: how many workers; None: the cores that this process may use.
         initializer: called in every worker before its first call, as `initializer(*initargs)`.
         maxtasksperchild: calls after which a worker is replaced; None: never.
-        timeout: seconds that a call may run before it is ended, with its worker; None: no limit.
+        timeout: seconds that a call may run before it is ended, with its worker; None: no limit. The initializer
+            is held to it, too, but given 10 seconds at least.
         retries: how often a call that failed is run again. 0: no call is ever started twice.
         memory_limit: bytes (or "2 GiB") of one worker; the call that exceeds it is ended.
         name: for logs and `repr`.
@@ -96,7 +98,12 @@ class Pool:
         template = TemplateProcess.acquire()
         _import_the_rest()
         self._conductor = Conductor(
-            template, size, maxtasksperchild, self._memory_limit, _initializer(initializer, arguments)
+            template,
+            size,
+            maxtasksperchild,
+            self._memory_limit,
+            None if self._timeout is None or initializer is None else max(self._timeout, INITIALIZING),
+            _initializer(initializer, arguments),
         )
         _pools.add(self)
         # Dropping the pool drops no call: what is left runs to its end, then the workers go.

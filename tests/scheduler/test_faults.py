@@ -1,5 +1,7 @@
 """What follows when something fails, is cancelled, dies, hangs or is too big; told by hand."""
 
+from itertools import pairwise
+
 import pytest
 
 from procoro.calls import Fault, FaultKind
@@ -124,7 +126,7 @@ def test_a_retry_waits_longer_each_time() -> None:
         stage.end(sent, 1)
         if not stage.outcomes():
             stage.wait()
-    assert [round(later - earlier, 6) for earlier, later in zip(begun, begun[1:], strict=False)] == [0.1, 0.2, 0.4]
+    assert [round(later - earlier, 6) for earlier, later in pairwise(begun)] == [0.1, 0.2, 0.4]
     assert [effect.outcome.attempt for effect in stage.all(m.Deliver)] == [4]
 
 

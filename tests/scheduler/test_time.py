@@ -54,7 +54,7 @@ def test_a_chunk_that_was_asked_for_is_kept_up_to_what_a_record_holds() -> None:
     pool = Clockwork(1, lambda stream, number: 1e-6)
     pool.map(1, 60, chunk=7)
     pool.run()
-    assert [sent.count for sent in pool.sent][0] == 7
+    assert pool.sent[0].count == 7
     pool.map(2, 5000, chunk=5000)
     pool.run()
     assert max(sent.count for sent in pool.sent) == MOST_CALLS

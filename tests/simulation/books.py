@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from procoro.scheduler.fleet import Worker
+
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
@@ -55,10 +57,10 @@ def _check_progress(world: World) -> None:
         assert not idle, f"workers {idle} have nothing to do, and calls wait"
     for source in world.truth.sources.values():
         stream = scheduler.streams.by_number.get(source.number)
-        if stream is None or not source.opened.pulled or stream.open_calls or source.bounded and source.in_flight:
+        if stream is None or not source.opened.pulled or stream.open_calls or (source.bounded and source.in_flight):
             continue
         assert source.asked or source.stopped or source.exhausted, f"stream {source.number} is not pulled"
 
 
-def _is_idle(worker) -> bool:
+def _is_idle(worker: Worker) -> bool:
     return worker.ready and not worker.spans and not worker.retiring and worker.doom is None

@@ -1,4 +1,4 @@
-"""Thousands of small pools, each played from its seed to its end. A red one names its seed, and `play(seed)` replays it."""
+"""Thousands of small pools, each played from its seed to its end. A red one names its seed; `play(seed)` replays it."""
 
 import pytest
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
 from enum import Enum, auto
 
 from procoro.calls import Run
@@ -166,11 +165,7 @@ class Worker:
 
     def read(self) -> list[tuple[Span, list[Run]]]:
         """New outcomes by span, in the order of the calls."""
-        news = []
-        for span in self.spans:
-            if span.seen < len(span.done):
-                news.append((span, self._runs(span)))
-        return news
+        return [(span, self._runs(span)) for span in self.spans if span.seen < len(span.done)]
 
     def _runs(self, span: Span) -> list[Run]:
         runs: list[Run] = []
@@ -193,24 +188,20 @@ class Worker:
         """
         self.advance(now)
         news = self.read()
-        taken, counts = self.taken, [len(span.done) for span in self.spans]
+        taken, written = self.taken, {}
+        for span in self.spans:
+            written[span.number] = 0 if span.number > taken else len(span.done) + (span.number == taken)
         if self.rng.random() < 0.3:
             self.hurry(now)
-        for span, count in zip(self.spans, counts, strict=True):
-            if span.number == taken:
-                span.end = min(span.end, count + 1)
-            elif span.number > taken:
-                span.end = 0
+        for span in self.spans:
+            span.end = min(span.end, written[span.number])
         if self.rng.random() < 0.3:
             self.hurry(now)
         news += self.read()
         limits = {}
-        for span, count in zip(self.spans, counts, strict=True):
-            done = len(span.done)
-            if span.number == taken:
-                limits[span.number] = count + 1 if done == count else done + 1
-            elif span.number > taken:
-                limits[span.number] = done + 1 if self.taken == span.number else done
+        for span in self.spans:
+            begun = len(span.done) + (span.number == self.taken)
+            limits[span.number] = min(max(written[span.number], begun), span.count)
         return news, limits
 
     # ---- what is so

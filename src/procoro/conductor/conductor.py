@@ -66,13 +66,14 @@ class Conductor:
         size: int,
         most_calls: int | None,
         memory_limit: int | None,
+        start_timeout: float | None,
         initializer: Initializer | None,
     ) -> None:
         self.library = Library()
         self.packer = codec.Packer(self.library)
         self.ended = threading.Event()
         self.crank = Crank.acquire()
-        self._scheduler = Scheduler(size, most_calls, memory_limit)
+        self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout)
         self._events: deque[m.Event] = deque()
         self._streams: dict[int, StreamSide] = {}
         self._answers: dict[int, Callable[[bool], None]] = {}
@@ -161,6 +162,7 @@ class Conductor:
             return None
         if self._scheduler.busy():
             if now >= self._sample_at:
+                self._engine.look()  # a function that took long to load may have begun unseen
                 self._sample_memory(now)
             due = self._sample_at if due is None else min(due, self._sample_at)
         elif self._short:
@@ -231,8 +233,10 @@ class Conductor:
             self._events.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
 
     def _open(self, opened: m.Opened, side: StreamSide, source: Source | None) -> None:
-        if self._scheduler.ended:
-            side.sink.end(None)
+        if self._scheduler.ended:  # closed by another thread, between its door and here
+            from procoro.errors import PoolTerminated
+
+            side.sink.abort(PoolTerminated("the pool was ended while the call was handed in"))
             return
         side.source = source
         self._streams[opened.stream] = side

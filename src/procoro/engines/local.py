@@ -45,6 +45,7 @@ class Member:
         self.blocks: dict[int, memoryview] = {}
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self.failure: codec.Failure | None = None
+        self.ready = False
         self.killed = False
         self.memory = 0  # bytes, when last looked at
         self.loaded = 0
@@ -159,6 +160,8 @@ class LocalEngine:
         if member.pidfd >= 0:
             self._crank.unwatch(member.pidfd)
         end.failure = member.failure
+        if member.killed and not member.ready:
+            end.reason = "the initializer did not return in time"
         end.memory = member.memory
         end.oom = (
             not member.killed
@@ -321,6 +324,7 @@ class LocalEngine:
             elif kind == channel.BLOCK:
                 member.blocks[channel.BLOCK_HEAD.unpack(message)[1]] = blocks.map_bytes(fds[0])
             elif kind == channel.READY:
+                member.ready = True
                 self._tell(WorkerReady(member.number))
             elif kind == channel.FAILED_TO_START:
                 member.failure = codec.Failure(message[1:])

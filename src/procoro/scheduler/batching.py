@@ -64,9 +64,7 @@ class Batching:
         if learnt.seconds is None:
             return 1
         mean = max(learnt.seconds, 1e-9)
-        size = min(
-            TARGET / mean, GROWTH * learnt.largest, MOST_CALLS, MOST_BYTES / max(weight, learnt.nbytes, 1)
-        )
+        size = min(TARGET / mean, GROWTH * learnt.largest, MOST_CALLS, MOST_BYTES / max(weight, learnt.nbytes, 1))
         if remaining is not None:
             # Guided self-scheduling (Polychronopoulos and Kuck, 1987): an even share of what is left.
             size = min(size, max(remaining / (2 * workers), LEAST / mean))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from procoro.calls import Piece
+from procoro.calls import FaultKind, Piece
 from procoro.scheduler.messages import Cancelled
 
 WINDOW = 2  # spans that a worker may hold: one that it runs, one that waits at hand
 START_FAILURES = 30  # points, collected in a row, at which the pool gives up:
 FAILED_TO_START = 10  # for a worker that left before it was ready, or could not be started
+HUNG_IN_START = 30  # for one that had to be ended because it did not get ready
 KILLED_IN_START = 1  # for one that was killed: that may have been bad luck
 CALM_DEATHS = 20  # in a row with no outcome between, that are still replaced at once
 RESTART_DELAY = 0.02  # seconds, for each death beyond that
@@ -110,16 +111,14 @@ class Fleet:
 
     def missing(self) -> int:
         """How many workers there are too few. Those that are leaving do not count."""
-        return self.size - sum(
-            not worker.retiring and worker.doom is None for worker in self.workers.values()
-        )
+        return self.size - sum(not worker.retiring and worker.doom is None for worker in self.workers.values())
 
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
         for worker in self.workers.values():
-            if worker.ready and len(worker.spans) == depth and not worker.taking and not worker.stuck:
-                if not worker.retiring and worker.doom is None:
-                    yield worker
+            leaving = worker.retiring or worker.doom is not None
+            if worker.ready and len(worker.spans) == depth and not (leaving or worker.taking or worker.stuck):
+                yield worker
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""
@@ -128,9 +127,11 @@ class Fleet:
     def lose(self, worker: Worker, killed: bool, now: float) -> None:
         """A worker is gone: decide how soon the next one may start."""
         del self.workers[worker.number]
-        if worker.retiring or worker.doom is not None:
-            return  # as we wanted
-        if not worker.ready:
+        if not worker.ready and worker.doom == FaultKind.TIMEOUT:
+            self.start_failures += HUNG_IN_START
+        elif worker.retiring or worker.doom is not None:
+            pass  # as we wanted
+        elif not worker.ready:
             self.start_failures += KILLED_IN_START if killed else FAILED_TO_START
             self.not_before = now + START_DELAY
         else:

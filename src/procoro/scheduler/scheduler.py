@@ -67,15 +67,23 @@ DEADLY = 100  # workers lost in a row to one stream, before it is given up
 class Scheduler:
     """The state of one pool. `handle` is the only door; times are seconds of the caller's clock.
 
-    `size` workers are kept; `most_calls` is `maxtasksperchild`, `memory_limit` bytes of one worker.
+    `size` workers are kept; `most_calls` is `maxtasksperchild`, `memory_limit` bytes of one worker, `start_timeout`
+    the seconds in which a worker has to get ready.
     """
 
-    def __init__(self, size: int, most_calls: int | None = None, memory_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        most_calls: int | None = None,
+        memory_limit: int | None = None,
+        start_timeout: float | None = None,
+    ) -> None:
         self.fleet = Fleet(size, most_calls)
         self.backlog = Backlog()
         self.batching = Batching()
         self.streams = Streams(self.backlog, self.batching, size, self._do)
         self.memory_limit = memory_limit
+        self.start_timeout = start_timeout
         self.short = False  # of memory
         self.closing = False
         self.over: Fault | None = None  # terminated or given up: what every call ends with from now on
@@ -125,6 +133,8 @@ class Scheduler:
         """When `Tick` is due, if nothing else happens."""
         times = [] if (due := self.backlog.next_due()) is None else [due]
         for worker in self.fleet.workers.values():
+            if not worker.ready and self.start_timeout is not None and worker.doom is None:
+                times.append(worker.since + self.start_timeout)
             if not worker.spans or worker.doom is not None:
                 continue
             current = worker.current()
@@ -337,6 +347,8 @@ class Scheduler:
     def _on_tick(self, event: Tick, now: float) -> None:
         self.streams.wake(now)
         for worker in self.fleet.workers.values():
+            if not worker.ready and self.start_timeout is not None and now >= worker.since + self.start_timeout:
+                self._kill(worker, FaultKind.TIMEOUT)
             if not worker.spans or worker.doom is not None:
                 continue
             current = worker.current()

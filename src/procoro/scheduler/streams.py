@@ -98,9 +98,7 @@ class Stream:
 class Streams:
     """All streams of a pool. Touches no worker: calls come from here, and return with an outcome."""
 
-    def __init__(
-        self, backlog: Backlog, batching: Batching, workers: int, do: Callable[[Effect], None]
-    ) -> None:
+    def __init__(self, backlog: Backlog, batching: Batching, workers: int, do: Callable[[Effect], None]) -> None:
         self.backlog = backlog
         self.batching = batching
         self.workers = workers
@@ -193,9 +191,7 @@ class Streams:
             return min(opened.chunk, MOST_CALLS)
         size = self.batching.size(opened.function, weight, remaining, self.workers)
         if stream.window:
-            size = min(
-                size, max(1, self.most_items // (WINDOW * self.workers))
-            )  # all workers share the window
+            size = min(size, max(1, self.most_items // (WINDOW * self.workers)))  # all workers share the window
         return size
 
     def _allowance(self, stream: Stream) -> tuple[int, int]:
@@ -283,12 +279,7 @@ class Streams:
         """Calls have run: these end, or this one has failed and is to be retried."""
         stream, number, attempt = self.of(piece), outcome.first, outcome.attempt
         failed = isinstance(outcome, Fault) or not outcome.ok
-        if (
-            failed
-            and attempt <= stream.opened.retries
-            and stream.ending is None
-            and number not in stream.killed
-        ):
+        if failed and attempt <= stream.opened.retries and stream.ending is None and number not in stream.killed:
             stream.attempts[number] = attempt
             stream.resting += 1
             self.backlog.put_off(piece, now + min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF))
