@@ -159,6 +159,8 @@ def _gave_up(end: WorkerEnd, context: Context) -> BaseException:
         )
         error.__cause__ = _rebuild(data)
         return error
+    if end.reason and end.pid:
+        return errors.InitializerFailed(f"{context.function} was not run: {end.reason}")
     if end.reason:
         return errors.WorkersKeepDying(f"{context.function} was not run: no worker can be started: {end.reason}")
     how = errors.describe_exit(_exitcode(end))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,10 @@ def test_one_that_sets_a_global_of_main(script: Script) -> None:
         )
         == "True\n('open db', 1) open db None\n"
     )
+
+
+@pytest.mark.slow
+def test_one_that_hangs_is_held_to_the_timeout() -> None:
+    with Pool(2, initializer=time.sleep, initargs=(1000,), timeout=0.5) as pool:
+        with pytest.raises(InitializerFailed, match="did not return in time"):
+            pool.apply(calls.double, (1,))

@@ -120,22 +120,19 @@ def _spawn(control: int, lifeline: int) -> int:
     if not sys.executable:
         raise RuntimeError("procoro cannot start workers: sys.executable does not name a Python interpreter")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    # Numbers above both, so that neither is in the other's way while they are moved.
+    control_there = max(control, lifeline) + 1
+    lifeline_there = control_there + 1
     code = (
         f"import sys; sys.path.insert(0, {root!r}); from procoro.worker.template import main; "
-        f"del sys.path[0]; main({CONTROL}, {LIFELINE})"
+        f"del sys.path[0]; main({control_there}, {lifeline_there})"
     )
     actions = [
-        (os.POSIX_SPAWN_DUP2, control, CONTROL_ASIDE),
-        (os.POSIX_SPAWN_DUP2, lifeline, LIFELINE),
-        (os.POSIX_SPAWN_DUP2, CONTROL_ASIDE, CONTROL),
-        (os.POSIX_SPAWN_CLOSE, CONTROL_ASIDE),
+        (os.POSIX_SPAWN_DUP2, control, control_there),
+        (os.POSIX_SPAWN_DUP2, lifeline, lifeline_there),
     ]
     arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", code]
     return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[])
-
-
-# High numbers, so that none of our own descriptors is in the way while they are moved.
-CONTROL, LIFELINE, CONTROL_ASIDE = 300, 301, 302
 
 
 def _interpreter_flags() -> list[str]:

@@ -1,0 +1,137 @@
+"""Arrays and other large things travel right, can be written to, and are given back."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from procoro import Pool
+from procoro.errors import WorkerDied
+from tests.promises import calls
+from tests.promises.looks import PATIENCE, outcomes
+
+MIB = 1 << 20
+
+
+def made(n: int, size: int = MIB) -> Any:
+    return np.arange(size, dtype=np.int64) + n
+
+
+def add_in_place(array: Any) -> Any:
+    assert array.flags.writeable
+    array += 1
+    return array
+
+
+def total(array: Any) -> int:
+    return int(array.sum())
+
+
+def split(array: Any) -> list[Any]:
+    return [array[::2].copy(), {"rest": array[1::2]}, "words"]
+
+
+def die_with(array: Any) -> Any:
+    if array[0] == 3:
+        calls.kill_self()
+    return array
+
+
+def test_8_mib_in_and_out() -> None:
+    array = made(5)
+    assert array.nbytes == 8 * MIB
+    with Pool(2) as pool:
+        for back in (
+            pool.apply(add_in_place, (array,)),
+            pool.submit(add_in_place, array).get(PATIENCE),
+            pool.map(add_in_place, [array])[0],
+            next(pool.imap(add_in_place, iter([array]))),
+            pool.starmap(add_in_place, [(array,)])[0],
+        ):
+            assert np.array_equal(back, array + 1)
+            back += 1  # what comes back can be written to
+            assert back[0] == 7
+    assert np.array_equal(array, made(5)), "the caller's own array is as it was"
+    assert back[1] == 8, "results outlive the pool"
+
+
+def test_what_the_caller_changes_afterwards_does_not_travel() -> None:
+    array = made(0)
+    expected = total(array)
+    with Pool(1) as pool:
+        results = [pool.submit(total, array) for _ in range(5)]
+        array[:] = 0
+        assert [result.get(PATIENCE) for result in results] == [expected] * 5
+
+
+def test_many_arrays_through_a_stream() -> None:
+    with Pool(2) as pool:
+        for n, back in enumerate(pool.imap(add_in_place, (made(n, 50_000) for n in range(200)))):
+            assert np.array_equal(back, made(n + 1, 50_000))
+
+
+def test_many_results_held_at_once() -> None:
+    with Pool(2) as pool:
+        held = list(pool.imap(made, range(300)))
+        for n, array in enumerate(held):
+            assert array[0] == n and array[-1] == n + MIB - 1
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072, 1_048_576, 1_048_577, 3 * MIB])
+def test_every_size_of_bytes(size: int) -> None:
+    data = os.urandom(size)
+    with Pool(2) as pool:
+        for value in (data, bytearray(data), data.hex(), [data, data], np.frombuffer(data, np.uint8)):
+            for back in (pool.apply(calls.stand_if, ((None, False, value),)), *pool.imap(bounce, iter([value] * 3))):
+                assert type(back) is type(value)
+                assert np.array_equal(back, value) if isinstance(value, np.ndarray) else back == value
+
+
+def bounce(value: Any) -> Any:
+    return value
+
+
+def test_structures_with_arrays_in_them() -> None:
+    with Pool(2) as pool:
+        even, rest, words = pool.apply(split, (made(0),))
+        assert np.array_equal(even, np.arange(0, MIB, 2)) and np.array_equal(rest["rest"], np.arange(1, MIB, 2))
+        assert words == "words"
+        frame = np.zeros(100_000, dtype=[("a", "i4"), ("b", "f8")])
+        assert pool.apply(bounce, (frame,)).dtype == frame.dtype
+        fortran = np.asfortranarray(made(0).reshape(1024, 1024))
+        back = pool.apply(bounce, (fortran,))
+        assert np.array_equal(back, fortran) and back.flags.f_contiguous
+        objects = np.array([1, "x", None] * 50_000, dtype=object)
+        assert pool.apply(bounce, (objects,)).tolist() == objects.tolist()
+        assert pool.apply(total, (made(0)[::3],)) == total(made(0)[::3])
+
+
+def test_an_array_in_a_closure() -> None:
+    array = made(3)
+    with Pool(2) as pool:
+        assert pool.map(lambda n: int(array[n]), range(100)) == list(range(3, 103))
+
+
+def test_a_death_with_big_data_in_flight() -> None:
+    with Pool(2) as pool:
+        found = outcomes(pool.imap(die_with, (made(n % 10, 100_000) for n in range(100))))
+    assert len(found) == 100
+    for n, one in enumerate(found):
+        if n % 10 == 3:
+            assert isinstance(one, WorkerDied)
+        else:
+            assert np.array_equal(one, made(n % 10, 100_000))
+
+
+def test_a_big_exception(tmp_path: Path) -> None:
+    def fails(size: int) -> None:
+        raise ValueError("x" * size)
+
+    with Pool(1) as pool:
+        for size in (10, 70_000, 3 * MIB):
+            with pytest.raises(ValueError) as caught:
+                pool.apply(fails, (size,))
+            assert caught.value.args == ("x" * size,)
+        assert pool.apply(calls.double, (1,)) == 2
