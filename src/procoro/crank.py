@@ -7,6 +7,7 @@ handler and no Ctrl-C of theirs can land between two steps of a scheduler.
 from __future__ import annotations
 
 import heapq
+import io
 import os
 import selectors
 import socket
@@ -37,16 +38,25 @@ class Crank:
     _lock = threading.Lock()
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
         self._calls: deque[Callable[[], None]] = deque()
-        self._wake_read, self._wake_write = os.pipe()
+        self._wake_read, wake_write = os.pipe()
+        # A file, which knows that it is closed: its number may have been given to a file of the user's by then.
+        self._wake_write = io.FileIO(wake_write, "wb")
+        try:
+            self._selector = selectors.DefaultSelector()
+        except BaseException:
+            os.close(self._wake_read)
+            self._wake_write.close()
+            raise
         os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        os.set_blocking(wake_write, False)
         self._awake = False
         self._turned: list[Turned] = []
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self.users = 0
+        self.forked = False  # is this the copy of a crank in a child that the user forked? Nothing turns it
+        self._over = False  # nothing turns it any more
         self._now = self._seen = time.monotonic()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
         self.thread = threading.Thread(target=self._run, name="procoro", daemon=True)
@@ -57,8 +67,13 @@ class Crank:
         with cls._lock:
             crank = cls._current
             if crank is None:
-                crank = cls._current = cls()
-                crank.thread.start()
+                crank = cls()
+                try:
+                    crank.thread.start()
+                except BaseException:  # no more threads can be started
+                    crank._close()
+                    raise
+                cls._current = crank
             crank.users += 1
             return crank
 
@@ -75,9 +90,11 @@ class Crank:
         if not self._awake:
             self._awake = True
             try:
-                os.write(self._wake_write, b".")
-            except BlockingIOError:
-                pass  # it is full: the crank will wake
+                self._wake_write.write(b".")  # if it is full, the crank will wake anyway
+            except ValueError:  # it was closed meanwhile
+                self._call_all()
+        elif self._over:
+            self._call_all()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
         """Call after so many seconds (a few milliseconds, as a rule). For the crank's thread."""
@@ -141,8 +158,7 @@ class Crank:
             for key, _ in self._selector.select(timeout):
                 self._call(key.data)
             self._awake = True
-            while self._calls:
-                self._call(self._calls.popleft())
+            self._call_all()
             while self._later and self._later[0][0] <= self.now():
                 self._call(heapq.heappop(self._later)[2])
             wake_at = self._later[0][0] if self._later else None
@@ -150,14 +166,28 @@ class Crank:
                 due = self._turn(turned)
                 if due is not None and (wake_at is None or due < wake_at):
                     wake_at = due
+        # What is posted from here on is refused by pools that have ended; whoever is last to look calls it.
+        self._over = True
+        self._call_all()
+        self._close()
+
+    def _close(self) -> None:
         self._selector.close()
         os.close(self._wake_read)
-        os.close(self._wake_write)
+        self._wake_write.close()
+
+    def _call_all(self) -> None:
+        while self._calls:
+            try:
+                call = self._calls.popleft()
+            except IndexError:  # at the end: another thread was faster
+                return
+            self._call(call)
 
     def _turn(self, turned: Turned) -> float | None:
         try:
             return turned.turn()
-        except Exception as error:
+        except BaseException as error:  # also a SystemExit of the user's code: this thread must live
             _log_bug(error)
             turned.abort(error)
             return None
@@ -165,7 +195,7 @@ class Crank:
     def _call(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:
+        except BaseException as error:
             _log_bug(error)
 
 
@@ -177,6 +207,9 @@ def _log_bug(error: BaseException) -> None:
 
 
 def _forget_in_child() -> None:
+    if Crank._current is not None:
+        Crank._current.forked = True
+        Crank._current._awake = True  # or a post would wake the parent's
     Crank._current = None
     Crank._lock = threading.Lock()
 

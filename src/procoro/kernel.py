@@ -31,6 +31,15 @@ def shared_file(name: str, size: int = 0) -> int:
     return fd
 
 
+def occupy_standard() -> None:
+    """Open /dev/null where a standard stream is closed: a descriptor of ours there would be taken for that stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
+
+
 def arm_lifeline(pipe: int) -> int:
     """Let the kernel kill this process when the writing end of `pipe` is closed, also in a C loop.
 

@@ -96,7 +96,11 @@ class Pool:
         self._open: tuple[Batch, tuple[int, bool]] | None = None
         arguments = tuple(initargs)
         template = TemplateProcess.acquire()
-        _import_the_rest()
+        try:
+            _import_the_rest()
+        except BaseException:
+            template.release(None)
+            raise
         self._conductor = Conductor(
             template,
             size,
@@ -220,6 +224,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[T]:
         """As `map`, but returns at once. The callbacks run as those of `apply_async`."""
+        self._check_running()
         return self._map(func, _sequence(iterable), chunksize, callback, error_callback, codec.ONE)
 
     def starmap_async(
@@ -231,6 +236,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> MapResult[T]:
         """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
+        self._check_running()
         values = [tuple(arguments) for arguments in iterable]
         return self._map(func, values, chunksize, callback, error_callback, codec.STAR)
 

@@ -20,7 +20,6 @@ from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
     PENDING,
-    RUNNING,
 )
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -355,6 +354,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             loops.setdefault(loop, []).append(call)
         self._invoke_callbacks()
 
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            call_back(callback, self)
+
     # ---- as in Future
 
     def result(self, timeout: float | None = None) -> T:
@@ -407,8 +410,9 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def running(self) -> bool:
-        """True while the call is known to be running."""
-        return self._state == RUNNING
+        """Is a worker in this call now? Asks procoro's own thread."""
+        context = self._batch.context
+        return self._state not in OVER and context.conductor.is_running(context.stream, self._index)
 
     # ---- new
 
@@ -461,7 +465,11 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
 
 def refuse_in_crank(conductor: Conductor) -> None:
-    """A callback that waits for a call would wait for itself."""
+    """A callback that waits for a call would wait for itself; so would a forked child, which has no crank."""
+    if conductor.crank.forked:
+        from procoro import errors
+
+        raise errors.PoolClosed("this call belongs to the parent process: a child that was forked cannot wait for it")
     if threading.current_thread() is conductor.crank.thread:
         raise RuntimeError(
             "a callback waits for a call: callbacks run in procoro's own thread, which would have to deliver it. "
@@ -560,6 +568,8 @@ class MapResult(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the map is over, or for `timeout` seconds."""
+        if not self._done.is_set():
+            refuse_in_crank(self._context.conductor)
         self._done.wait(timeout)
 
     def ready(self) -> bool:
@@ -592,7 +602,7 @@ def call_back(callback: Callable[[Any], object] | None, outcome: Any) -> None:
         return
     try:
         callback(outcome)
-    except Exception:
+    except BaseException:  # also a SystemExit: it would end procoro's thread, and every wait would last for ever
         logger.exception("procoro: the callback %r raised", callback)
 
 

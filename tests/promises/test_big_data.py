@@ -74,9 +74,9 @@ def test_many_arrays_through_a_stream() -> None:
 
 def test_many_results_held_at_once() -> None:
     with Pool(2) as pool:
-        held = list(pool.imap(made, range(300)))
+        held = list(pool.starmap(made, [(n, 20_000) for n in range(1500)]))
         for n, array in enumerate(held):
-            assert array[0] == n and array[-1] == n + MIB - 1
+            assert array[0] == n and array[-1] == n + 20_000 - 1
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 131_072, 1_048_576, 1_048_577, 3 * MIB])

@@ -17,6 +17,7 @@ from procoro.scheduler import messages as m
 from procoro.scheduler.scheduler import Scheduler
 from tests.simulation.books import check_books
 from tests.simulation.truth import Call, Source, Truth
+from tests.simulation.users import Users
 from tests.simulation.workers import NEVER, Habits, Phase, Span, Worker
 
 MOST_STEPS = 20_000
@@ -60,13 +61,14 @@ class World:
     # ------------------------------------------------------------------------------------------ the clock
 
     def play(self) -> None:
+        users = Users(self)
         self._carry_out(self.scheduler.start(self.now))
-        self._settle()
+        self.settle()
         for _ in range(self.rng.choice((1, 1, 2, 3, 6))):
-            self._at(self.rng.choice((0.0, 0.01, 0.2, 3.0)) * self.rng.random(), self._open_stream)
+            self.at(self.rng.choice((0.0, 0.01, 0.2, 3.0)) * self.rng.random(), users.open_stream)
         for _ in range(self.rng.choice((0, 1, 5, 20))):
-            self._at(self.rng.choice((0.001, 0.1, 1.0, 5.0)) * self.rng.random(), self._meddle)
-        self._at(self.rng.choice((0.05, 4.0, 400.0, 400.0)) * self.rng.random(), self._finish)
+            self.at(self.rng.choice((0.001, 0.1, 1.0, 5.0)) * self.rng.random(), users.meddle)
+        self.at(self.rng.choice((0.05, 4.0, 400.0, 400.0)) * self.rng.random(), users.finish)
         while self._step():
             pass
         self.truth.check_the_end()
@@ -96,28 +98,28 @@ class World:
             self.now, _, action = heapq.heappop(self._agenda)
             action()
         self.turn_lasts = False
-        self._settle()
+        self.settle()
 
-    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+    def at(self, seconds: float, action: Callable[[], None]) -> None:
         self._tie += 1
         heapq.heappush(self._agenda, (self.now + seconds, self._tie, action))
 
     def _tick(self) -> None:
         for worker in list(self.workers.values()):
             self._read(worker)
-        self._tell(m.Tick())
+        self.tell(m.Tick())
         again = self.scheduler.wake_at()
         self.vain_ticks = self.vain_ticks + 1 if again is not None and again <= self.now else 0
         assert self.vain_ticks < 3, f"woken at {self.now}, it wants to be woken at {again}"
 
     # ----------------------------------------------------------------------------- the conductor's part
 
-    def _tell(self, event: m.Event) -> None:
+    def tell(self, event: m.Event) -> None:
         self.told.append(event)
         if not self.turn_lasts:
-            self._settle()
+            self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         while self.told:
             event = self.told.popleft()
             self._note(event)
@@ -154,20 +156,20 @@ class World:
         elif rng.random() < 0.05 * self.cruel:
             dies_at = ready_at + rng.choice((0.0001, 0.01, 1.0)) * rng.random()
         worker = self.workers[effect.worker] = Worker(effect.worker, rng, self.truth, ready_at, dies_at)
-        self._at(min(ready_at, dies_at) - self.now, lambda: self._get_ready(worker))
+        self.at(min(ready_at, dies_at) - self.now, lambda: self._get_ready(worker))
 
     def _get_ready(self, worker: Worker) -> None:
         if self._is_here(worker):
             if worker.dies_at <= worker.ready_at:
-                self._bury(worker)
+                self.bury(worker)
             else:
-                self._tell(m.WorkerReady(worker.number))
-                self._expect_death(worker)
+                self.tell(m.WorkerReady(worker.number))
+                self.expect_death(worker)
 
-    def _expect_death(self, worker: Worker) -> None:
+    def expect_death(self, worker: Worker) -> None:
         if worker.dies_at < NEVER:
             delay = self.rng.choice((0.0, 0.0, 0.001, 0.02)) * self.rng.random()
-            self._at(max(worker.dies_at - self.now, 0.0) + delay, lambda: self._bury(worker))
+            self.at(max(worker.dies_at - self.now, 0.0) + delay, lambda: self.bury(worker))
 
     def _is_here(self, worker: Worker) -> bool:
         return self.workers.get(worker.number) is worker
@@ -180,7 +182,7 @@ class World:
         worker.leaves = True
         self.starts -= 1
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.01)) * self.rng.random())
-        self._expect_death(worker)
+        self.expect_death(worker)
 
     def _kill_worker(self, effect: m.KillWorker) -> None:
         worker = self.workers.get(effect.worker)
@@ -192,7 +194,7 @@ class World:
         if not self.truth.over and not self._may_end():
             self._check_kill(worker)
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.0, 0.001, 0.05)) * self.rng.random())
-        self._expect_death(worker)
+        self.expect_death(worker)
 
     def _may_end(self) -> bool:
         return self.closing and all(source.ended for source in self.truth.sources.values())
@@ -237,7 +239,7 @@ class World:
         wait = max(due - self.now, 0.0) + self.rng.choice((0.0, 0.0002, 0.002)) * self.rng.random()
         if self.now + wait < worker.look_at:
             worker.look_at = self.now + wait
-            self._at(wait, lambda: self._look(worker))
+            self.at(wait, lambda: self._look(worker))
 
     def _look(self, worker: Worker) -> None:
         if not self._is_here(worker) or self.now < worker.look_at:
@@ -245,7 +247,7 @@ class World:
         worker.look_at = NEVER
         worker.advance(self.now)
         if worker.phase is Phase.DEAD:
-            self._expect_death(worker)
+            self.expect_death(worker)
             return
         self._read(worker)
         self._take_mail(worker)
@@ -256,15 +258,15 @@ class World:
         worker.advance(self.now)
         if worker.loaded != worker.loaded_seen:
             worker.loaded_seen = worker.loaded
-            self._tell(m.Begun(worker.number, worker.loaded))
+            self.tell(m.Begun(worker.number, worker.loaded))
         for span, runs in worker.read():
-            self._tell(m.Recorded(worker.number, span.number, runs))
+            self.tell(m.Recorded(worker.number, span.number, runs))
 
     def _take_mail(self, worker: Worker) -> None:
         while worker.outbox and self.rng.random() >= self.lazy:
             span, ran, seconds = worker.outbox.popleft()
             worker.spans.remove(span)
-            self._tell(m.SpanEnded(worker.number, span.number, ran, seconds))
+            self.tell(m.SpanEnded(worker.number, span.number, ran, seconds))
 
     def _take_back(self, effect: m.TakeBack) -> None:
         worker = self.workers.get(effect.worker)
@@ -276,7 +278,7 @@ class World:
         self.told.append(m.TakenBack(worker.number, limits))
         self._expect_news(worker)
 
-    def _bury(self, worker: Worker) -> None:
+    def bury(self, worker: Worker) -> None:
         if not self._is_here(worker):
             return
         worker.advance(max(self.now, worker.dies_at))  # the same moment, but for rounding
@@ -291,7 +293,7 @@ class World:
                 self.truth.deaths[culprit[0]] += 1
         del self.workers[worker.number]
         killed = self.rng.random() < 0.5
-        self._tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone", killed))
+        self.tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone", killed))
 
     # -------------------------------------------------------------------------------- inputs and outcomes
 
@@ -306,7 +308,7 @@ class World:
         source.asked = (effect.count, effect.nbytes)
         slow = source.opened.total is None
         delay = self.rng.choice((0.0, 0.001, 0.2)) * self.rng.random() if slow else 0.0
-        self._at(delay, lambda: self._supply(source))
+        self.at(delay, lambda: self._answer_pull(source))
 
     def _check_bounds(self, source: Source, pull: m.Pull) -> None:
         """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item."""
@@ -326,7 +328,7 @@ class World:
         alone = pull.count == 1 and source.in_flight == 0
         assert nbytes <= bounds.most_nbytes + len(bounded) or alone, f"{nbytes} bytes in flight"
 
-    def _supply(self, source: Source) -> None:
+    def _answer_pull(self, source: Source) -> None:
         if source.exhausted or source.asked is None:
             return
         count, nbytes = source.asked
@@ -335,23 +337,23 @@ class World:
         few = max(1, min(few, nbytes // max(source.weight, 1)))
         few = min(few, source.left)
         if few:
-            self._supply_now(source, few)
+            self.supply(source, few)
         if source.left == 0 and not source.exhausted and (few == 0 or self.rng.random() < 0.5):
-            self._exhaust(source)
+            self.exhaust(source)
 
-    def _supply_now(self, source: Source, count: int) -> None:
+    def supply(self, source: Source, count: int) -> None:
         first = len(source.calls)
         source.left -= count
         source.calls += [Call() for _ in range(count)]
         source.nbytes += count * source.weight
         self.recent.append((source.number, first + self.rng.randrange(count)))
-        self._tell(m.Supplied(source.number, range(first, first + count), count * source.weight))
+        self.tell(m.Supplied(source.number, range(first, first + count), count * source.weight))
 
-    def _exhaust(self, source: Source) -> None:
+    def exhaust(self, source: Source) -> None:
         if not source.exhausted:
             source.exhausted = True
             source.asked = None
-            self._tell(m.Exhausted(source.number))
+            self.tell(m.Exhausted(source.number))
 
     def _stop_pulling(self, effect: m.StopPulling) -> None:
         source = self.truth.sources[effect.stream]
@@ -359,7 +361,7 @@ class World:
             return
         assert source.opened.pulled and not source.stopped and not source.exhausted, "stopped for nothing"
         source.stopped = True
-        self._at(self.rng.choice((0.0, 0.1)) * self.rng.random(), lambda: self._exhaust(source))
+        self.at(self.rng.choice((0.0, 0.1)) * self.rng.random(), lambda: self.exhaust(source))
 
     def _deliver(self, effect: m.Deliver) -> None:
         self.truth.deliver(effect.stream, effect.outcome)
@@ -371,13 +373,13 @@ class World:
     def _expect_consumer(self, source: Source) -> None:
         if source.untaken and not source.expected:
             source.expected = True
-            self._at(self.rng.choice(source.pauses), lambda: self._consume(source))
+            self.at(self.rng.choice(source.pauses), lambda: self._consume(source))
 
     def _consume(self, source: Source) -> None:
         source.expected = False
         if source.untaken:
             count, nbytes = source.take(self.rng.randint(1, len(source.untaken)))
-            self._tell(m.Consumed(source.number, count, nbytes))
+            self.tell(m.Consumed(source.number, count, nbytes))
             self._expect_consumer(source)
 
     def _answer(self, effect: m.Answer) -> None:
@@ -420,132 +422,6 @@ class World:
         m.GiveUp: _give_up,
         m.Ended: _end,
     }
-
-    # ---------------------------------------------------------------------------------------- the users
-
-    def _open_stream(self) -> None:
-        if self.closing:
-            return
-        rng = self.rng
-        kind = rng.choice(("submit", "submit", "map", "imap", "imap_unordered"))
-        stream = len(self.truth.sources) + 1
-        timeout = rng.choice((None, None, 0.001, 0.03, 2.0))
-        count = rng.choice((0, 1, 3, 10, 10, 10, 30, 60, 60, 300)) if kind != "submit" else rng.choice((1, 1, 5, 30))
-        opened = m.Opened(
-            stream,
-            0 if kind == "submit" else stream,
-            rng.choice(("f", "g", "h", f"function {stream}")),
-            pulled=kind != "submit",
-            window=kind.startswith("imap"),
-            ordered=kind == "imap",
-            total=count if kind == "map" or (kind != "submit" and rng.random() < 0.3) else None,
-            timeout=timeout,
-            retries=rng.choice((0, 0, 0, 1, 3)),
-            chunk=rng.choice((None, None, None, 1, 7)) if kind != "submit" else None,
-        )
-        source = self.truth.sources[stream] = Source(opened, count, rng.choice((1, 10, 300)))
-        self.habits[stream] = Habits(rng, timeout, self.cruel)
-        if kind == "submit":
-            self.told.append(m.Opened(stream, 0, opened.function, timeout=timeout, retries=opened.retries))
-            self._settle()
-            self._supply_now(source, count)
-            self._exhaust(source)
-        else:
-            self._tell(opened)
-        source.pauses = rng.choice(((0.0,), (0.0001,), (0.0005, 0.05), (0.2,), (0.001, 1.0)))
-
-    def _meddle(self) -> None:
-        """Somebody does something, or something happens to somebody."""
-        if self.truth.ended:
-            return
-        disturbances = (self._cancel, self._cancel, self._cancel, self._drop, self._shoot, self._hog, self._short)
-        self.rng.choice(disturbances)()
-        if self.rng.random() < 0.3:
-            self._at(0.01 * self.rng.random(), self._meddle)
-
-    def _cancel(self) -> None:
-        if not self.recent:
-            return
-        sent = [call for worker in self.workers.values() for call in worker.may_begin()[:3]]
-        stream, number = self.rng.choice(sent if sent and self.rng.random() < 0.7 else self.recent)
-        self.next_ticket += 1
-        kill = self.rng.random() < 0.5
-        self.truth.tickets[self.next_ticket] = (stream, number, kill)
-        if sent and self.cruel and self.rng.random() < 0.1:
-            self._cancel_as_it_dies(m.Cancelled(self.next_ticket, stream, number, kill))
-        else:
-            self._tell(m.Cancelled(self.next_ticket, stream, number, kill))
-
-    def _cancel_as_it_dies(self, event: m.Cancelled) -> None:
-        """The request and the death of the worker that has the call are told in one turn."""
-        self.turn_lasts = True
-        self._tell(event)
-        for worker in list(self.workers.values()):
-            if (event.stream, event.number) in worker.may_begin():
-                worker.advance(self.now)
-                worker.dies_at = min(worker.dies_at, self.now)
-                self._bury(worker)
-
-    def _drop(self) -> None:
-        pulled = [source for source in self.truth.sources.values() if source.opened.pulled]
-        if not pulled:
-            return
-        source = self.rng.choice(pulled)
-        if source.bounded and self.rng.random() < 0.5:
-            self._detach(source)
-        else:
-            drop = self.rng.random() < 0.5
-            source.dropped = source.dropped or drop
-            self._tell(m.Drained(source.number, drop))
-
-    def _detach(self, source: Source) -> None:
-        source.detached = True
-        source.take(len(source.untaken))
-        self._tell(m.Detached(source.number))
-
-    def _shoot(self) -> None:
-        """kill -9, from outside."""
-        if self.workers and self.cruel:
-            worker = self.rng.choice(list(self.workers.values()))
-            if worker.ready_at <= self.now < worker.dies_at:
-                worker.advance(self.now)
-                worker.dies_at = min(worker.dies_at, self.now + 0.001 * self.rng.random())
-                self._expect_death(worker)
-
-    def _hog(self) -> None:
-        if self.workers:
-            worker = self.rng.choice(list(self.workers.values()))
-            self._tell(m.MemorySeen(worker.number, self.rng.choice((900, 1100))))
-
-    def _short(self) -> None:
-        self._tell(m.MemoryShort(not self.scheduler.short))
-
-    def _finish(self) -> None:
-        self.closing = True
-        if self.rng.random() < 0.3:
-            self._terminate()
-            return
-        self._tell(m.CloseAsked())
-        if self.rng.random() < 0.3:
-            self._wait_for_the_end()
-        if self.rng.random() < 0.2:
-            self._at(self.rng.random(), self._terminate)
-
-    def _wait_for_the_end(self) -> None:
-        """Join: whoever waits may be the one who would have consumed."""
-        late = []
-        for source in self.truth.sources.values():
-            if source.bounded:
-                late.append((source.number, *source.take(len(source.untaken))))
-                source.detached = True
-        self._tell(m.Unbounded())
-        for stream, count, nbytes in late:
-            if count and self.rng.random() < 0.5:
-                self._tell(m.Consumed(stream, count, nbytes))
-
-    def _terminate(self) -> None:
-        if not self.truth.ended:
-            self._tell(m.TerminateAsked())
 
 
 def _short(value: object) -> str:

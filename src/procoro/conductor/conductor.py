@@ -69,10 +69,18 @@ class Conductor:
         start_timeout: float | None,
         initializer: Initializer | None,
     ) -> None:
-        self.library = Library()
+        try:
+            self.library = Library()
+            try:
+                self.crank = Crank.acquire()
+            except BaseException:
+                self.library.close()
+                raise
+        except BaseException:  # no descriptor, say
+            template.release(None)
+            raise
         self.packer = codec.Packer(self.library)
         self.ended = threading.Event()
-        self.crank = Crank.acquire()
         self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout)
         self._events: deque[m.Event] = deque()
         self._streams: dict[int, StreamSide] = {}
@@ -92,7 +100,11 @@ class Conductor:
 
     def _start(self) -> None:
         self.crank.add(self)
-        self._perform(self._scheduler.start(self.crank.now()))
+        try:
+            self._perform(self._scheduler.start(self.crank.now()))
+        except Exception as error:
+            self.abort(error)
+            raise
 
     # ---- for every thread
 
@@ -124,7 +136,7 @@ class Conductor:
 
     def ask(self, stream: int, number: int, kill: bool) -> bool:
         """Cancel (or kill) a call; whether it will end by that. Waits for the crank."""
-        if self.ended.is_set() or threading.current_thread() is self.crank.thread:
+        if self.ended.is_set() or self.crank.forked or threading.current_thread() is self.crank.thread:
             return False
         answered = threading.Event()
         answer: list[bool] = []
@@ -144,6 +156,24 @@ class Conductor:
         self.crank.post(cancel)
         answered.wait()
         return answer[0]
+
+    def is_running(self, stream: int, number: int) -> bool:
+        """Is a worker in this call? Waits for the crank."""
+        if self.ended.is_set() or threading.current_thread() is self.crank.thread:
+            return False
+        answered = threading.Event()
+        answer: list[bool] = []
+
+        def look() -> None:
+            if not self.ended.is_set():
+                self._engine.look()
+                self._run_events(self.crank.now())
+                answer.append(self._scheduler.is_running(stream, number))
+            answered.set()
+
+        self.crank.post(look)
+        answered.wait()
+        return answer == [True]
 
     # ---- the crank's turn
 
@@ -233,7 +263,7 @@ class Conductor:
             self._events.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
 
     def _open(self, opened: m.Opened, side: StreamSide, source: Source | None) -> None:
-        if self._scheduler.ended:  # closed by another thread, between its door and here
+        if self.ended.is_set():  # closed by another thread, between its door and here
             from procoro.errors import PoolTerminated
 
             side.sink.abort(PoolTerminated("the pool was ended while the call was handed in"))

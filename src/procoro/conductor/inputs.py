@@ -240,6 +240,9 @@ def pack_or_refuse(value: Any, packer: codec.Packer) -> bytes | Parts:
     """The packed input; or, where it cannot be packed, one that fails its own call with that error."""
     try:
         return packer.value(value)
-    except Exception:
-        words = codec.describe_failure_to_pack(value, type(value).__name__)
+    except BaseException as error:  # in the crank's thread, a SystemExit is this input's error, too
+        try:
+            words = codec.describe_failure_to_pack(value, type(value).__name__)
+        except BaseException:
+            words = f"{type(value).__name__}: it cannot be pickled: {error!r}"
         return packer.value(codec.Refused(f"input: {words}"))

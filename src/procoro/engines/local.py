@@ -6,9 +6,11 @@ follows from it.
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,10 +44,11 @@ class Member:
             raise
         self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
         self.free = list(range(record.SLOTS))
-        self.blocks: dict[int, memoryview] = {}
+        self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self.failure: codec.Failure | None = None
         self.ready = False
+        self.reason = ""  # why it cannot be used
         self.killed = False
         self.memory = 0  # bytes, when last looked at
         self.loaded = 0
@@ -84,6 +87,7 @@ class LocalEngine:
 
     def start(self, number: int) -> None:
         """Start a worker under this number."""
+        kernel.occupy_standard()
         try:
             member = self._members[number] = Member(number)
         except OSError as error:
@@ -96,8 +100,10 @@ class LocalEngine:
         try:
             self._watch_template()
             self._send_request(member)
-        except OSError as error:
-            self._bury(member, _not_started(f"{error}"))
+        except ConnectionError:
+            pass  # the template is dying: its end will be told
+        except Exception as error:  # no descriptor, say; or a state that does not pickle
+            self._bury(member, _not_started(str(error) or repr(error)))
 
     def _watch_template(self) -> None:
         if not self._template.alive:
@@ -112,38 +118,51 @@ class LocalEngine:
         self._released.append(self._template)
 
     def _send_request(self, member: Member) -> None:
-        fd = kernel.shared_file("procoro-state")
-        streams = [_standard(number) for number in range(3)]
+        packed = pickle.dumps((state.capture(), self.initializer), 5)
+        own = [blocks.write_bytes([packed])]
         try:
-            os.write(fd, pickle.dumps((state.capture(), self.initializer), 5))
-            fds = [member.theirs.fileno(), member.record.fd, self._library.fd, fd, *streams]
+            for number in range(3):
+                own.append(_standard(number))
+            fds = [member.theirs.fileno(), member.record.fd, self._library.fd, *own]
             self._template.start(
                 fds,
                 lambda pid, pidfd: self._started(member, pid, pidfd),
                 lambda status: self._exited(member, status),
             )
         finally:
-            os.close(fd)
-            for stream in streams:
-                os.close(stream)
+            for fd in own:
+                os.close(fd)
 
     def _started(self, member: Member, pid: int, pidfd: int) -> None:
+        if self._members.get(member.number) is not member:
+            if pidfd >= 0:
+                os.close(pidfd)
+            return
         member.pid, member.pidfd = pid, pidfd
+        if pidfd < 0:  # we could neither kill it nor see it die: it is to leave at once
+            member.reason = os.strerror(errno.EMFILE)
+            member.end.shutdown(socket.SHUT_RDWR)
         member.theirs.close()  # so that its end is seen here, and a send to the dead fails
         if member.killed:
             self._signal(member)
+        elif member.ready:
+            self._tell(WorkerReady(member.number))
 
     def _exited(self, member: Member, status: int) -> None:
         if status < 0:
             self._bury(member, _not_started(os.strerror(-status)))
         else:
-            self._bury(member, WorkerEnd(member.pid, status))
+            end = WorkerEnd(member.pid, status)
+            end.reason = member.reason
+            self._bury(member, end)
 
     def _template_died(self) -> None:
         """Workers live on without it; how they end can no more be learnt."""
         for member in list(self._members.values()):
             if not member.pid:
-                self._request(member)
+                # It may have been forked, and live: its record and its end must never have a second user. It
+                # leaves when it sees that nobody is at the other end.
+                self._bury(member, WorkerEnd(0, None))
             else:
                 self._watch_orphan(member)
 
@@ -196,7 +215,13 @@ class LocalEngine:
             self._send_to(member, [channel.QUIT], ())
 
     def close(self) -> None:
-        """All workers are gone: let the template go, too."""
+        """All workers are gone (or have to go, if this is the end by a bug): let the template go, too."""
+        for member in self._members.values():
+            self._crank.unwatch(member.end)
+            if member.pidfd >= 0:
+                self._crank.unwatch(member.pidfd)
+            member.close()
+        self._members.clear()
         self._let_template_go()
         for template in self._released:
             template.release(self._crank)
@@ -268,7 +293,7 @@ class LocalEngine:
             for at, count, kind, ends, data in recorded.read():
                 packed = self._packed(member, kind, ends, data)
                 nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
-                ok = kind in (record.VALUE, record.BIG_VALUE)
+                ok = not isinstance(packed, codec.Failure)
                 runs.append(Run(first + at, count, ok, nbytes, packed))
             if runs:
                 self._tell(Recorded(member.number, span, runs))
@@ -286,6 +311,8 @@ class LocalEngine:
         if number not in member.blocks:
             self._take_in_blocks(member)  # it was sent before its outcome was recorded
         block = member.blocks.pop(number)
+        if isinstance(block, OSError):
+            return codec.Failure(codec.pack_failure(block))
         if kind == record.BIG_VALUE:
             return codec.BigValue(block)
         return codec.Failure(blocks.body(block))
@@ -298,13 +325,20 @@ class LocalEngine:
             while (received := channel.receive(member.end))[0]:
                 message, fds = received
                 if message[:1] == channel.BLOCK:
-                    member.blocks[channel.BLOCK_HEAD.unpack(message)[1]] = blocks.map_bytes(fds[0])
+                    self._take_in_block(member, message, fds)
                 else:
                     member.aside.append(received)
         except OSError:
             pass  # no more for now
         if member.aside:
             self._crank.post(lambda: self._listen(member))
+
+    def _take_in_block(self, member: Member, message: bytes, fds: list[int]) -> None:
+        number = channel.BLOCK_HEAD.unpack(message)[1]
+        try:
+            member.blocks[number] = blocks.map_received(fds)
+        except OSError as error:
+            member.blocks[number] = error
 
     def _listen(self, member: Member) -> None:
         while True:
@@ -322,10 +356,12 @@ class LocalEngine:
             elif kind == channel.ENDED:
                 self._end_span(member, message)
             elif kind == channel.BLOCK:
-                member.blocks[channel.BLOCK_HEAD.unpack(message)[1]] = blocks.map_bytes(fds[0])
+                self._take_in_block(member, message, fds)
             elif kind == channel.READY:
+                # It gets no calls before its pid is known: else its death could go unseen.
                 member.ready = True
-                self._tell(WorkerReady(member.number))
+                if member.pid:
+                    self._tell(WorkerReady(member.number))
             elif kind == channel.FAILED_TO_START:
                 member.failure = codec.Failure(message[1:])
             elif kind == channel.LOG:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from procoro import kernel
 from procoro.wire import channel
 
 if TYPE_CHECKING:
@@ -25,18 +26,27 @@ class TemplateProcess:
     _lock = threading.Lock()
 
     def __init__(self) -> None:
-        self.control, theirs = channel.pair()
-        their_lifeline, self._lifeline = os.pipe()
+        kernel.occupy_standard()
         self.users = 0
         self.alive = True
         self._ticket = 0
         self._waiting: dict[int, tuple[Started, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
+        self.control, theirs = channel.pair()
         try:
-            self.pid = _spawn(theirs.fileno(), their_lifeline)
+            their_lifeline, self._lifeline = os.pipe()
+            try:
+                self.pid = _spawn(theirs.fileno(), their_lifeline)
+            except BaseException:
+                os.close(self._lifeline)
+                raise
+            finally:
+                os.close(their_lifeline)
+        except BaseException:
+            self.control.close()
+            raise
         finally:
             theirs.close()
-            os.close(their_lifeline)
         self.control.setblocking(False)
 
     @classmethod
@@ -49,8 +59,11 @@ class TemplateProcess:
             template.users += 1
             return template
 
-    def release(self, crank: Crank) -> None:
-        """Let it go; the last user ends it, and with it every worker that is still alive."""
+    def release(self, crank: Crank | None) -> None:
+        """Let it go; the last user ends it, and with it every worker that is still alive.
+
+        `crank`: the one that watches it; None if the user had not come so far.
+        """
         with self._lock:
             self.users -= 1
             if self.users:
@@ -58,7 +71,8 @@ class TemplateProcess:
             if TemplateProcess._current is self:
                 TemplateProcess._current = None
         self.alive = False
-        crank.unwatch(self.control)
+        if crank is not None:
+            crank.unwatch(self.control)
         os.close(self._lifeline)
         self.control.close()
         try:
@@ -77,7 +91,11 @@ class TemplateProcess:
         """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
         self._ticket += 1
         self._waiting[self._ticket] = started, exited
-        channel.send(self.control, [channel.START_HEAD.pack(channel.START, self._ticket)], fds)
+        try:
+            channel.send(self.control, [channel.START_HEAD.pack(channel.START, self._ticket)], fds)
+        except OSError:
+            del self._waiting[self._ticket]
+            raise
 
     def listen(self, crank: Crank) -> None:
         """Hand on what the template has said; if it is gone, tell the engines."""
@@ -93,7 +111,7 @@ class TemplateProcess:
                     tell()
             elif message[:1] == channel.STARTED:
                 _, ticket, pid = channel.STARTED_HEAD.unpack(message)
-                self._waiting[ticket][0](pid, fds[0])
+                self._waiting[ticket][0](pid, fds[0] if fds else -1)  # -1: we have no descriptor free
             else:
                 _, ticket, status = channel.EXITED_HEAD.unpack(message)
                 self._waiting.pop(ticket)[1](status)

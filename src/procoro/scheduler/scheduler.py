@@ -149,6 +149,14 @@ class Scheduler:
             times.append(self.fleet.not_before)
         return min(times, default=None)
 
+    def is_running(self, stream: int, number: int) -> bool:
+        """Is this the call that some worker is in, as far as has been told?"""
+        workers = self.fleet.workers.values()
+        return any(
+            worker.is_in(stream, number) and (sent := worker.current()) is not None and worker.loaded == sent.number
+            for worker in workers
+        )
+
     def busy(self) -> bool:
         """Is any call with a worker?"""
         return any(worker.spans for worker in self.fleet.workers.values())

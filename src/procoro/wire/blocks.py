@@ -6,6 +6,7 @@ private, so they can be written to. The file is written before it is sent and ne
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import pickle
@@ -77,6 +78,13 @@ def map_bytes(fd: int) -> memoryview:
         return memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
     finally:
         os.close(fd)
+
+
+def map_received(fds: Sequence[int]) -> memoryview:
+    """Map the block that came with a message. Raises OSError: the kernel drops it where no descriptor is free."""
+    if not fds:
+        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a large value could not be received")
+    return map_bytes(fds[0])
 
 
 def read_parts(block: memoryview) -> list[Callable[[], Any]]:

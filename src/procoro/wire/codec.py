@@ -168,6 +168,9 @@ def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     elif getattr(value, "__closure__", None):
         names = value.__code__.co_freevars
         yield from ((f".{name}", cell.cell_contents) for name, cell in zip(names, value.__closure__, strict=True))
+    elif getattr(value, "__globals__", None) is twin.main_globals():
+        named = [name for name in value.__code__.co_names if name in value.__globals__]
+        yield from ((f", which names the global {name!r}", value.__globals__[name]) for name in named)
     elif not isinstance(value, type):
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
 

@@ -72,7 +72,10 @@ class Worker:
             channel.send(self.end, [channel.FAILED_TO_START, failure])
             return False
         self.flush()
-        channel.send(self.end, [channel.READY])
+        try:
+            channel.send(self.end, [channel.READY])
+        except OSError:  # the caller has given this start up
+            return False
         return True
 
     def serve(self) -> None:
@@ -88,10 +91,10 @@ class Worker:
         _, shape, packing, slot, number, count, place, length = channel.SPAN_HEAD.unpack_from(message)
         self.memory.header[record.TAKEN] = number
         data = memoryview(message)[channel.SPAN_HEAD.size :]
-        if packing & channel.IN_BLOCK:
-            data = blocks.map_bytes(fds[0])
         load: Callable[[Any], Any] | None = None
         try:
+            if packing & channel.IN_BLOCK:
+                data = blocks.map_received(fds)
             self.library.catch_up(length)
             function = serial.as_plain_function(self.library.function(place))
             inputs = codec.unpack_span(packing & ~channel.IN_BLOCK, data, count)

@@ -28,6 +28,7 @@ def capture() -> bytes:
         "limits": [(kind, resource.getrlimit(kind)) for kind in set(LIMITS)],
         "main": {name: getattr(main, name, None) for name in MAIN_NAMES},
         "levels": _logging_levels(),
+        "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
         "recursion": sys.getrecursionlimit(),
     }
@@ -43,6 +44,12 @@ def _cwd() -> str | None:
         return os.getcwd()
     except OSError:  # it has been removed
         return None
+
+
+def _authkey() -> bytes | None:
+    """What `multiprocessing`'s managers ask of who connects; only of interest where they are in use."""
+    process: Any = sys.modules.get("multiprocessing.process")
+    return None if process is None else bytes(process.current_process().authkey)
 
 
 def _logging_levels() -> dict[str, int] | None:
@@ -87,5 +94,9 @@ def put_on(data: bytes) -> dict[str, int] | None:
             getattr(warnings, "_filters_mutated", lambda: None)()
         except Exception:
             pass
+    if state["authkey"] is not None:
+        from multiprocessing import process
+
+        process.current_process().authkey = state["authkey"]
     levels: dict[str, int] | None = state["levels"]
     return levels

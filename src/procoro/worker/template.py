@@ -71,7 +71,15 @@ class Template:
             return
         if pid == 0:
             self._become_worker(fds)
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:  # no descriptor is free
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._tell(channel.EXITED, ticket, -(error.errno or errno.EMFILE))
+            for fd in fds:
+                os.close(fd)
+            return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
         channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
