@@ -203,7 +203,10 @@ def _log_bug(error: BaseException) -> None:
     import logging
 
     words = "procoro: a bug in procoro itself, please report it"
-    logging.getLogger("procoro").error(words, exc_info=error)
+    try:
+        logging.getLogger("procoro").error(words, exc_info=error)
+    except BaseException:
+        pass  # a handler of the user's raises: there is nobody left to tell
 
 
 def _forget_in_child() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import operator
 import pickle
 import threading
 import time
@@ -518,7 +519,10 @@ class MapResult(Generic[T]):
         for loop, calls in loops.items():
             _wake_loop(loop, calls)
         if self._callback is not None or self._error_callback is not None:
-            ok, outcome = self._open()
+            try:
+                ok, outcome = self._open()
+            except BaseException as raised:  # unpickling a value can raise anything, here in procoro's thread
+                ok, outcome = False, raised
             call_back(self._callback if ok else self._error_callback, outcome)
 
     def abort(self, error: BaseException) -> None:
@@ -603,7 +607,10 @@ def call_back(callback: Callable[[Any], object] | None, outcome: Any) -> None:
     try:
         callback(outcome)
     except BaseException:  # also a SystemExit: it would end procoro's thread, and every wait would last for ever
-        logger.exception("procoro: the callback %r raised", callback)
+        try:
+            logger.exception("procoro: the callback %r raised", callback)
+        except BaseException:  # so does a log handler: there is nobody left to tell
+            pass
 
 
 # ------------------------------------------------------------------------------------------ a stream
@@ -674,7 +681,8 @@ class Stream(Generic[T]):
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._values: Iterator[T] = iter(())
+        self._lock = threading.RLock()  # of what is in hand, while the next run is taken: many threads may ask
+        self._values: Iterator[T] = iter([])
         self._failures: deque[tuple[bool, Any]] = deque()  # outcomes of a run that is not all values
         self._begun = False  # has anything been taken?
         self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
@@ -689,8 +697,8 @@ class Stream(Generic[T]):
         while True:
             if self._advance():
                 return self._values
-            if self._failures:
-                return iter([self._pop_failure()])
+            if (failure := self._next_failure()) is not None:
+                return iter([self._opened(failure)])
             if self._ended():
                 return None
             refuse_in_crank(self._inbox.context.conductor)
@@ -710,11 +718,9 @@ class Stream(Generic[T]):
         while True:
             for value in self._values:
                 return value
-            if self._failures:
-                return self._pop_failure()
-            if self._advance():
-                continue
-            if self._failures:
+            if (failure := self._next_failure()) is not None:
+                return self._opened(failure)
+            if self._advance() or self._failures:
                 continue
             if self._ended():
                 raise StopIteration
@@ -730,20 +736,23 @@ class Stream(Generic[T]):
 
     def _advance(self) -> bool:
         """Take the next run of outcomes that has arrived; True if there are values in hand."""
-        self._account()
-        try:
-            outcomes = self._inbox.ready.popleft()
-        except IndexError:
+        with self._lock:
+            if operator.length_hint(self._values) or self._failures:  # another thread was faster
+                return not self._failures
+            self._account()
+            try:
+                outcomes = self._inbox.ready.popleft()
+            except IndexError:
+                return False
+            self._begun = True
+            run = outcomes.outcome
+            self._taken = run.count, run.nbytes
+            values = outcomes.values()
+            if values is not None:
+                self._values = iter(values)
+                return True
+            self._failures.extend(outcomes.get(number) for number in range(run.first, run.first + run.count))
             return False
-        self._begun = True
-        run = outcomes.outcome
-        self._taken = run.count, run.nbytes
-        values = outcomes.values()
-        if values is not None:
-            self._values = iter(values)
-            return True
-        self._failures.extend(outcomes.get(number) for number in range(run.first, run.first + run.count))
-        return False
 
     def _account(self) -> None:
         if self._taken is not None:
@@ -751,15 +760,21 @@ class Stream(Generic[T]):
             context.conductor.tell(m.Consumed(context.stream, *self._taken))
             self._taken = None
 
-    def _pop_failure(self) -> T:
-        ok, outcome = self._failures.popleft()
+    def _next_failure(self) -> tuple[bool, Any] | None:
+        try:
+            return self._failures.popleft()
+        except IndexError:
+            return None
+
+    def _opened(self, failure: tuple[bool, Any]) -> T:
+        ok, outcome = failure
         if ok:
             value: T = outcome
             return value
         try:
             raise outcome
         finally:
-            del outcome
+            del failure, outcome
 
     def _ended(self) -> bool:
         """Is there nothing more? Raises, once, what the input iterator raised."""
@@ -778,8 +793,8 @@ class Stream(Generic[T]):
         while True:
             for value in self._values:
                 return value
-            if self._failures:
-                return self._pop_failure()
+            if (failure := self._next_failure()) is not None:
+                return self._opened(failure)
             if self._advance() or self._failures:
                 continue
             if self._ended():
@@ -806,7 +821,7 @@ class Stream(Generic[T]):
 
     def __del__(self) -> None:
         inbox = self._inbox
-        if not inbox.over:
+        if not inbox.over or inbox.ready or self._taken is not None:
             inbox.abandoned = True
             inbox.ready.clear()
             conductor, stream = inbox.context.conductor, inbox.context.stream

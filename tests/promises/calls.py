@@ -273,6 +273,7 @@ class Marked:
             with open(self.path, "r+b") as file:
                 marks = _marks[self.path] = mmap.mmap(file.fileno(), 0)
         marks[x] += 1
+        sum(range(x % 300))  # so that workers, and not the parent, are what is busy
         return self.factor * x + 3
 
 

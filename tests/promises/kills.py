@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Killer(threading.Thread):
         self.random = random.Random(seed)
         self.kills = kills
         self.killed: list[int] = []
+        self.seen: dict[int, float] = {}  # workers, and since when
         self.go = threading.Event()
         self.done = threading.Event()
         self.template = looks.template().pid
@@ -35,14 +37,18 @@ class Killer(threading.Thread):
             self.go.wait()
             while len(self.killed) < self.kills and not self.done.is_set():
                 self.done.wait(self.random.choice((0.0, 0.002, 0.01, 0.03)) * self.random.random())
-                if workers := self._workers():
-                    pid = self.random.choice(workers)
-                    self._kill(pid)
+                # Young workers load the function; old ones are in the midst of calls. Both shall be hit.
+                if workers := self._workers(age=self.random.choice((0.0, 0.05, 0.1, 0.1))):
+                    self._kill(self.random.choice(workers))
         finally:
             self.done.set()
 
-    def _workers(self) -> list[int]:
-        return [int(pid) for pid in Path(f"/proc/{self.template}/task/{self.template}/children").read_text().split()]
+    def _workers(self, age: float) -> list[int]:
+        """The workers that have been here for so many seconds."""
+        pids = Path(f"/proc/{self.template}/task/{self.template}/children").read_text().split()
+        now = time.monotonic()
+        self.seen = {pid: self.seen.get(pid, now) for pid in map(int, pids)}
+        return [pid for pid, since in self.seen.items() if now - since >= age]
 
     def _kill(self, pid: int) -> None:
         """Kill it if it is a living worker: not a dead one, which nobody has waited for yet."""

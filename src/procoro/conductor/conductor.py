@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -328,10 +329,14 @@ Initializer = Callable[[codec.Packer, Library], tuple[int, int, bytes]]
 
 def _log(data: bytes) -> None:
     """A worker's log record reaches the handlers of this process."""
-    record = logging.makeLogRecord(pickle.loads(data))
-    target = logging.getLogger(record.name)
-    if target.isEnabledFor(record.levelno):
-        target.handle(record)
+    try:
+        record = logging.makeLogRecord(pickle.loads(data))
+        target = logging.getLogger(record.name)
+        if target.isEnabledFor(record.levelno):
+            target.handle(record)
+    except BaseException:  # of a handler of the user's: this thread must live
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 def _nobody(yes: bool) -> None:

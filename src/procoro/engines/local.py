@@ -121,8 +121,7 @@ class LocalEngine:
         packed = pickle.dumps((state.capture(), self.initializer), 5)
         own = [blocks.write_bytes([packed])]
         try:
-            for number in range(3):
-                own.append(_standard(number))
+            own.extend(map(_standard, range(3)))
             fds = [member.theirs.fileno(), member.record.fd, self._library.fd, *own]
             self._template.start(
                 fds,
@@ -254,21 +253,18 @@ class LocalEngine:
         if member is None:
             return
         self._look(member)
-        written = {}
         taken = member.record.header[record.TAKEN]
         for span, (recorded, _) in member.spans.items():
             # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
-            written[span] = recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen)
-            if written[span] < recorded.count:
-                member.record.set_end(recorded.slot, span, written[span])
+            recorded.lower_end(recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen))
         # From here the worker sees these ends before it begins another call, or we see that it has begun one.
         kernel.barrier()
         self._look(member)
         taken = member.record.header[record.TAKEN]
         limits = {}
         for span, (recorded, _) in member.spans.items():
-            at_least = recorded.seen + 1 if span == taken else recorded.seen
-            limits[span] = min(max(written.get(span, 0), at_least), recorded.count)
+            begun = recorded.seen + 1 if span == taken else recorded.seen
+            limits[span] = min(max(recorded.end, begun), recorded.count)
         self._tell(TakenBack(number, limits))
 
     def look(self) -> None:

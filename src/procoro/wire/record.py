@@ -69,15 +69,22 @@ class Record:
 class Recorded:
     """What the parent has read of one span so far."""
 
-    __slots__ = ("_position", "count", "number", "record", "seen", "slot")
+    __slots__ = ("_position", "count", "end", "number", "record", "seen", "slot")
 
     def __init__(self, record: Record, slot: int, number: int, count: int) -> None:
         self.record = record
         self.slot = slot
         self.number = number
         self.count = count
+        self.end = count  # the worker begins no call from here on
         self.seen = 0
         self._position = 0
+
+    def lower_end(self, calls: int) -> None:
+        """Let the worker begin only the first `calls` calls. An end never rises again: what was taken back is gone."""
+        if calls < self.end:
+            self.end = calls
+            self.record.set_end(self.slot, self.number, calls)
 
     def new(self) -> list[int]:
         """The cells of the calls that have ended since the last look. The serial worker records them in order."""
