@@ -91,7 +91,8 @@ class Pool:
         self._state = "RUN"
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
+        self._adding = False
         self._gathered: deque[tuple[Batch, tuple[int, bool]]] = deque()
         self._open: tuple[Batch, tuple[int, bool]] | None = None
         arguments = tuple(initargs)
@@ -143,17 +144,22 @@ class Pool:
         value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs))
         key = (place, plain)
         with self._lock:
-            self._check_running()
-            if self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
-                self._open_batch(fn, key)
-            assert self._open is not None
-            batch = self._open[0]
-            result: Result[T] = Result(batch, len(batch.results))
-            batch.values.append(value)
-            batch.results.append(result)
+            # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
+            within, self._adding = self._adding, True
+            try:
+                self._check_running()
+                if within or self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
+                    batch = self._open_batch(fn, key)
+                else:
+                    batch = self._open[0]
+                result: Result[T] = Result(batch, len(batch.results))
+                batch.values.append(value)
+                batch.results.append(result)
+            finally:
+                self._adding = within
         return result
 
-    def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> None:
+    def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
         batch = Batch(self._context(fn, codec.FULL, self._timeout))
         batch.context.stream = next(self._streams)
@@ -161,6 +167,7 @@ class Pool:
         if not self._gathered:
             self._conductor.post(self._fetch)
         self._gathered.append((batch, key))
+        return batch
 
     def _fetch(self) -> None:
         """In the crank's thread: take what has been submitted."""
@@ -268,7 +275,8 @@ class Pool:
         """The values of `func(x)` for each x, in order, as they come: a stream for `for`, `async for` and `next`.
 
         Inputs are pulled as they are needed: at most 4,096 of them (or twice what may run at once) and 16 MiB (or
-        one) are ahead of the consumer. A generator runs in a thread of its own.
+        one) are ahead of the consumer, in all streams of the pool together; a stream that finds no room left is still
+        granted two inputs a worker, so that it moves. A generator runs in a thread of its own.
 
         `chunksize`: calls that travel together; None: learnt from their run time. `timeout` and `retries`: as for
         the pool, whose they replace.
@@ -452,7 +460,7 @@ def _terminate_all() -> None:
 def _forget_in_child() -> None:
     for pool in list(_pools):
         pool._state = "FORKED"
-        pool._lock = threading.Lock()
+        pool._lock = threading.RLock()
     _pools.clear()
 
 

@@ -136,8 +136,14 @@ class Conductor:
         self.crank.post(lambda: self._finished(stream, error))
 
     def ask(self, stream: int, number: int, kill: bool) -> bool:
-        """Cancel (or kill) a call; whether it will end by that. Waits for the crank."""
-        if self.ended.is_set() or self.crank.forked or threading.current_thread() is self.crank.thread:
+        """Cancel (or kill) a call; whether it will end by that. Waits for the crank.
+
+        In a callback, which runs in the crank's thread, it is not known yet: False, and it is tried soon.
+        """
+        if self.ended.is_set() or self.crank.forked:
+            return False
+        if threading.current_thread() is self.crank.thread:
+            self.tell(m.Cancelled(0, stream, number, kill))
             return False
         answered = threading.Event()
         answer: list[bool] = []
