@@ -145,7 +145,7 @@ class Crank:
         wake_at: float | None = None
         while True:
             with self._lock:
-                if not self.users and not self._calls:
+                if not self.users and not self._calls and not self._later:
                     break
             timeout = None
             if self._calls:

@@ -146,9 +146,11 @@ class Pool:
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
+            opened = False
             try:
                 self._check_running()
                 if within or self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
+                    opened = True
                     batch = self._open_batch(fn, key)
                 else:
                     batch = self._open[0]
@@ -157,6 +159,8 @@ class Pool:
                 batch.results.append(result)
             finally:
                 self._adding = within
+                if opened:  # also if a handler raised: who finds calls gathered relies on it
+                    self._conductor.post(self._fetch)
         return result
 
     def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> Batch:
@@ -164,15 +168,20 @@ class Pool:
         batch = Batch(self._context(fn, codec.FULL, self._timeout))
         batch.context.stream = next(self._streams)
         self._open = batch, key
-        if not self._gathered:
-            self._conductor.post(self._fetch)
         self._gathered.append((batch, key))
         return batch
 
     def _fetch(self) -> None:
         """In the crank's thread: take what has been submitted."""
-        with self._lock:
+        crank = self._conductor.crank
+        if not self._lock.acquire(timeout=0.01 if threading.current_thread() is crank.thread else -1):
+            # Its holder may be in a signal handler that waits for us (a `terminate`): turn on, and come again.
+            crank.call_later(0.001, self._fetch)
+            return
+        try:
             gathered, self._gathered, self._open = self._gathered, deque(), None
+        finally:
+            self._lock.release()
         for batch, (place, plain) in gathered:
             stream = batch.context.stream
             values, batch.values = batch.values, []
@@ -432,12 +441,14 @@ class Pool:
         try:
             return self._conductor.packer.function(func, again)
         except Exception as error:
+            self._check_running()  # it may have ended meanwhile, and its library with it
             raise _not_picklable(func, f"function {_name_of(func)}") from error
 
     def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
             return self._conductor.packer.value((args, kwargs))
         except Exception as error:
+            self._check_running()
             for path, value in [
                 *((f"args[{index}]", value) for index, value in enumerate(args)),
                 *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
@@ -504,7 +515,7 @@ def _name_of(func: Any) -> str:
 
 
 def _sequence(iterable: Iterable[Any]) -> Sequence[Any]:
-    return iterable if type(iterable) in (list, tuple, range) else list(iterable)  # type: ignore[return-value]
+    return iterable if isinstance(iterable, (tuple, range)) else list(iterable)
 
 
 def _count(name: str, value: Any, least: int) -> int:

@@ -340,13 +340,16 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         self._state = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
         # Whoever makes a condition from here on finds us finished; who made it before is told.
         if "_condition" in self.__dict__:
-            self._tell_waiters(cancelled, loops)
+            failed = isinstance(outcomes.outcome, Fault) or not outcomes.outcome.ok
+            self._tell_waiters(cancelled, failed, loops)
 
-    def _tell_waiters(self, cancelled: bool, loops: dict[Any, list[Callable[[], None]]]) -> None:
+    def _tell_waiters(self, cancelled: bool, failed: bool, loops: dict[Any, list[Callable[[], None]]]) -> None:
         with self._condition:
             for waiter in self._waiters:
                 if cancelled:
                     waiter.add_cancelled(self)
+                elif failed:
+                    waiter.add_exception(self)  # what `wait(..., FIRST_EXCEPTION)` waits for
                 else:
                     waiter.add_result(self)
             self._condition.notify_all()

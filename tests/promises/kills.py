@@ -120,14 +120,19 @@ def _check(stream: Any, factor: int, ordered: bool, blamed: dict[int, WorkerDied
             break
         except WorkerDied as error:
             call = failed_call(error)
-            assert call is not None and not seen[call.number]
-            assert not ordered or call.number == count
-            assert call.input == str(call.number), f"{error}: the input of another call"
-            seen[call.number] = 1
-            blamed[call.number] = error
+            number = -1 if call is None else call.number
+            _is_due(error, number, seen, count if ordered else number)
+            seen[number] = 1
+            blamed[number] = error
             count += 1
     assert seen.count(1) == count and not any(seen[count:]), "a call has no outcome"
     return count
+
+
+def _is_due(error: WorkerDied, number: int, seen: bytearray, place: int) -> None:
+    call = failed_call(error)
+    assert call is not None and number == place and not seen[number], f"{error}: not due at place {place}"
+    assert call.input == str(number), f"{error}: the input of another call"
 
 
 def _check_blame(blamed: dict[int, WorkerDied], killed: list[int]) -> None:

@@ -1,6 +1,6 @@
 """By hand: 200 random kills with a million tiny calls or more, ten times over.
 
-    python -m tests.promises.soak_kills [--rounds 10] [--kills 200] [--calls 1000000] [--workers 4] [--seed 1]
+python -m tests.promises.soak_kills [--rounds 10] [--kills 200] [--calls 1000000] [--workers 4] [--seed 1]
 """
 
 import argparse

@@ -46,8 +46,8 @@ def test_apply(make: Make) -> None:
     assert pool.apply_async(calls.add, (1,), {"b": 2}).get(PATIENCE) == 3
 
 
-@pytest.mark.parametrize("chunksize", [None, 1, 3, 1000, 5000])
-@pytest.mark.parametrize("size", [0, 1, 5, 2500])
+@pytest.mark.parametrize("chunksize", [None, 1, 7, 5000])
+@pytest.mark.parametrize("size", [0, 5, 2500])
 def test_maps(make: Make, chunksize: int | None, size: int) -> None:
     pool = make(2)
     values, expected = range(size), [2 * i for i in range(size)]
@@ -64,7 +64,7 @@ def test_maps(make: Make, chunksize: int | None, size: int) -> None:
 
 def test_a_map_raises_what_its_call_raised(make: Make) -> None:
     pool = make(2)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="no 3") as caught:
         pool.map(calls.raise_if_3, range(10))
     assert caught.value.args == ("no 3",)
     assert pool.map(calls.double, [1]) == [2]

@@ -131,7 +131,7 @@ def test_a_big_exception(tmp_path: Path) -> None:
 
     with Pool(1) as pool:
         for size in (10, 70_000, 3 * MIB):
-            with pytest.raises(ValueError) as caught:
+            with pytest.raises(ValueError, match="x") as caught:
                 pool.apply(fails, (size,))
             assert caught.value.args == ("x" * size,)
         assert pool.apply(calls.double, (1,)) == 2

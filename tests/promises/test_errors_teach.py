@@ -33,7 +33,7 @@ def shown(error: BaseException) -> str:
 
 
 def test_an_exception_is_itself_with_the_workers_traceback(pool: Pool) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="no 13") as caught:
         pool.apply(calls.raise_if_3, (13,))
     assert (type(caught.value), caught.value.args, str(caught.value)) == (ValueError, ("no 13",), "no 13")
     words = shown(caught.value)
@@ -191,5 +191,5 @@ def test_bad_arguments_are_refused_at_the_call(pool: Pool, call: Callable[[Pool]
 
 @pytest.mark.parametrize("processes", [0, -1, 1.5, "2", True])
 def test_a_bad_number_of_processes_is_refused(processes: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="(?i)number of processes|processes must"):
+    with pytest.raises((TypeError, ValueError), match=r"(?i)number of processes|processes must"):
         Pool(processes)

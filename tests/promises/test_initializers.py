@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -42,16 +43,19 @@ def test_one_that_raises_ends_every_call_by_name() -> None:
             mapped.get(PATIENCE)
         with pytest.raises(InitializerFailed):
             stream.next(PATIENCE)
-        with pytest.raises(Exception, match="not running|initializer|closed") as refused:
+        with pytest.raises(Exception, match=r"not running|initializer|closed") as refused:
             pool.submit(calls.double, 1).get(PATIENCE)
         assert isinstance(refused.value, (ValueError, RuntimeError))
 
 
-@pytest.mark.parametrize("die, words", [(calls.exit_3, "exit code 3"), (calls.kill_self, "SIGKILL"), (calls.leave, "SystemExit: 5")])
+@pytest.mark.parametrize(
+    "die, words", [(calls.exit_3, "exit code 3"), (calls.kill_self, "SIGKILL"), (calls.leave, "SystemExit: 5")]
+)
 def test_one_that_ends_the_worker_is_told(die: object, words: str) -> None:
     with Pool(2, die) as pool:  # type: ignore[arg-type]
+        result = pool.submit(calls.double, 1)
         with pytest.raises((WorkersKeepDying, InitializerFailed), match=words):
-            pool.submit(calls.double, 1).get(20)
+            result.get(20)
 
 
 def test_one_that_fails_once_costs_nothing(tmp_path: Path) -> None:
@@ -90,9 +94,7 @@ def test_a_hanging_one_lets_a_closed_pool_end(gate: Gate) -> None:
     pool.join()
 
 
-def test_one_that_does_not_pickle_is_refused(gate: Gate) -> None:
-    import threading
-
+def test_one_that_does_not_pickle_is_refused() -> None:
     lock = threading.Lock()
     with pytest.raises(NotPicklable, match="lock"):
         Pool(1, lambda: lock.locked())
@@ -131,8 +133,9 @@ def test_one_that_sets_a_global_of_main(script: Script) -> None:
     )
 
 
-@pytest.mark.slow
-def test_one_that_hangs_is_held_to_the_timeout() -> None:
+def test_one_that_hangs_is_held_to_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("procoro.scheduler.scheduler.LOADING", 0.5)
     with Pool(2, initializer=time.sleep, initargs=(1000,), timeout=0.5) as pool:
+        result = pool.submit(calls.double, 1)
         with pytest.raises(InitializerFailed, match="did not return in time"):
-            pool.apply(calls.double, (1,))
+            result.get(PATIENCE)

@@ -13,7 +13,8 @@ def test_a_hog_is_ended_and_named(gate: Gate) -> None:
     with Pool(2, memory_limit="150 MiB") as pool:
         hogs = pool.submit(calls.hoard, 300, gate)
         others = pool.map_async(calls.double, range(1000))
-        with pytest.raises(MemoryLimitExceeded, match=r"hoard\(300, .* MiB, over the memory_limit of 150.0 MiB") as caught:
+        words = r"hoard\(300, .* MiB, over the memory_limit of 150.0 MiB"
+        with pytest.raises(MemoryLimitExceeded, match=words) as caught:
             hogs.get(PATIENCE)
         assert others.get(PATIENCE) == [2 * i for i in range(1000)]
         assert pool.apply(calls.double, (1,)) == 2

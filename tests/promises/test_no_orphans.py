@@ -8,7 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from procoro import Pool
+from procoro.errors import PoolTerminated
 from tests.gate import Gate
+from tests.promises import calls
 from tests.promises.conftest import Start
 from tests.promises.looks import gone, in_a_loop, template, wait_until
 
@@ -88,8 +91,8 @@ def test_a_parent_killed_while_its_workers_are_stopped(start: Start, gate: Gate)
 
 
 def test_a_parent_killed_while_its_workers_start(start: Start) -> None:
-    process = start("from procoro import Pool\npools = [Pool(2) for _ in range(20)]\nprint('here', flush=True)\ninput()",
-                    stdin=subprocess.PIPE)  # fmt: skip
+    program = "from procoro import Pool\npools = [Pool(2) for _ in range(20)]\nprint('here', flush=True)\ninput()"
+    process = start(program, stdin=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "here\n"
     pids = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
     process.kill()
@@ -173,22 +176,21 @@ def test_a_forgotten_pool_does_not_hold_the_program(start: Start, forgets: str) 
 
 
 def test_a_pool_that_raises_within_leaves_nothing(gate: Gate) -> None:
-    from procoro import Pool
-    from procoro.errors import PoolTerminated
-    from tests.promises import calls
+    results = []
 
-    with pytest.raises(LookupError, match="mine"), Pool(2) as pool:
-        results = [pool.submit(calls.stand, gate) for _ in range(10)]
-        gate.reached(), gate.reached()
-        raise LookupError("mine")
+    def work() -> None:
+        with Pool(2) as pool:
+            results.extend(pool.submit(calls.stand, gate) for _ in range(10))
+            gate.reached(), gate.reached()
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        work()
     for result in results:
         assert isinstance(result.exception(0), PoolTerminated)
 
 
 def test_a_dropped_pool_finishes_what_it_was_given(tmp_path: Path) -> None:
-    from procoro import Pool
-    from tests.promises import calls
-
     path = str(tmp_path / "notes")
     results = [Pool(1).submit(calls.note, path) for _ in range(3)]
     assert sorted(result.get(10) for result in results) == [1, 2, 3]

@@ -67,7 +67,7 @@ def test_many_threads_make_pools() -> None:
             return pool.map(calls.double, range(number, number + 100))
 
     found: dict[int, list[int]] = {}
-    threads = [threading.Thread(target=lambda n=n: found.update({n: use(n)})) for n in range(0, 8)]
+    threads = [threading.Thread(target=lambda n=n: found.update({n: use(n)})) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -92,6 +92,7 @@ def test_two_threads_take_from_one_stream() -> None:
     assert sorted(found) == [2 * i for i in range(20_000)]
 
 
+@pytest.mark.slow
 def test_200_pools_one_after_another() -> None:
     for i in range(200):
         pool = Pool(1)

@@ -22,7 +22,7 @@ def log_error(x: int) -> None:
     try:
         raise LookupError("logged")
     except LookupError:
-        logging.exception("it failed")
+        logging.exception("it failed")  # noqa: LOG015
 
 
 def log_lock(x: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ class Library:
     def __init__(self) -> None:
         self.fd = kernel.shared_file("procoro-library")
         self.length = 0
+        self._lock = threading.Lock()  # of `fd`: when it is closed, its number may be given to a file of the user's
         self._places: dict[tuple[bytes, tuple[tuple[str, int], ...]], int] = {}  # where each function stands
         self._versions: dict[str, int] = {}  # of `__main__`'s names, as written here
 
@@ -49,15 +51,18 @@ class Library:
     def _append(self, kind: bytes, data: bytes) -> int:
         place = self.length
         entry = memoryview(ENTRY.pack(kind, len(data)) + data)
-        while entry.nbytes:
-            written = os.pwrite(self.fd, entry[: 1 << 30], self.length)
-            self.length += written
-            entry = entry[written:]
+        with self._lock:
+            while entry.nbytes:
+                written = os.pwrite(self.fd, entry[: 1 << 30], self.length)
+                self.length += written
+                entry = entry[written:]
         return place
 
     def close(self) -> None:
-        """Give the file back."""
-        os.close(self.fd)
+        """Give the file back. What is added later raises OSError."""
+        with self._lock:
+            fd, self.fd = self.fd, -1
+        os.close(fd)
 
 
 class Reader:

@@ -52,7 +52,12 @@ class Record:
     @classmethod
     def create(cls) -> Record:
         """New memory, all zero."""
-        return cls(kernel.shared_file("procoro-record", SIZE))
+        fd = kernel.shared_file("procoro-record", SIZE)
+        try:
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def close(self) -> None:
         """Give the memory and the descriptor back."""
