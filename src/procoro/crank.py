@@ -159,7 +159,8 @@ class Crank:
                 self._call(key.data)
             self._awake = True
             self._call_all()
-            while self._later and self._later[0][0] <= self.now():
+            now = self.now()  # once: what is put off again here waits for the next round
+            while self._later and self._later[0][0] <= now:
                 self._call(heapq.heappop(self._later)[2])
             wake_at = self._later[0][0] if self._later else None
             for turned in list(self._turned):

@@ -286,11 +286,11 @@ class Batch:
     def end(self, error: BaseException | None) -> None:
         """As in `Sink`."""
 
-    def abort(self, error: BaseException) -> None:
+    def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""
+        kind, how = (ending.kind, ending.how) if isinstance(ending, Fault) else (FaultKind.TERMINATED, None)
         for index in range(len(self.results)):
-            fault = Fault(index, FaultKind.TERMINATED)
-            self.deliver(fault)
+            self.deliver(Fault(index, kind, how))
 
 
 def _wake_loop(loop: Any, calls: list[Callable[[], None]]) -> None:
@@ -528,8 +528,9 @@ class MapResult(Generic[T]):
                 ok, outcome = False, raised
             call_back(self._callback if ok else self._error_callback, outcome)
 
-    def abort(self, error: BaseException) -> None:
+    def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""
+        error = error_of(ending, self._context) if isinstance(ending, Fault) else ending
         with self._lock:
             self._outcome = False, error
         self.end(error)
@@ -643,9 +644,9 @@ class Inbox:
         self.over = True
         self._wake()
 
-    def abort(self, error: BaseException) -> None:
+    def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""
-        self.end(error)
+        self.end(error_of(ending, self.context) if isinstance(ending, Fault) else ending)
 
     def _wake(self) -> None:
         with self._arrived:

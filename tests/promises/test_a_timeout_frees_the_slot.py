@@ -61,7 +61,7 @@ def test_a_worker_that_is_stopped_and_continued_in_time_loses_nothing(gate: Gate
 
 
 def test_a_worker_stopped_while_idle_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procoro.scheduler.scheduler.LOADING", 0.5)  # seconds granted for loading a function
+    monkeypatch.setattr("procoro.scheduler.scheduler.HUNG", 0.5)  # seconds granted to one that has nothing to run
     with Pool(1, timeout=0.3) as pool:
         os.kill(pool.apply(calls.pid), signal.SIGSTOP)
         first = pool.submit(calls.double, 1)

@@ -134,7 +134,7 @@ def test_one_that_sets_a_global_of_main(script: Script) -> None:
 
 
 def test_one_that_hangs_is_held_to_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("procoro.scheduler.scheduler.LOADING", 0.5)
+    monkeypatch.setattr("procoro.pool.INITIALIZING", 0.5)  # seconds granted, whatever the timeout
     with Pool(2, initializer=time.sleep, initargs=(1000,), timeout=0.5) as pool:
         result = pool.submit(calls.double, 1)
         with pytest.raises(InitializerFailed, match="did not return in time"):

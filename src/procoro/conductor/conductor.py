@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from procoro import kernel
-from procoro.calls import Fault, Run
+from procoro.calls import Fault, FaultKind, Run
 from procoro.conductor.inputs import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
@@ -40,8 +40,8 @@ class Sink(Protocol):
     def end(self, error: BaseException | None) -> None:
         """No more will come. `error`: what the input iterator raised."""
 
-    def abort(self, error: BaseException) -> None:
-        """What has not been delivered never will be: it ends with this error."""
+    def abort(self, ending: Fault | BaseException) -> None:
+        """What has not been delivered never will be: it ends like this."""
 
 
 class StreamSide:
@@ -270,10 +270,9 @@ class Conductor:
             self._events.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
 
     def _open(self, opened: m.Opened, side: StreamSide, source: Source | None) -> None:
-        if self.ended.is_set():  # closed by another thread, between its door and here
-            from procoro.errors import PoolTerminated
-
-            side.sink.abort(PoolTerminated("the pool was ended while the call was handed in"))
+        over = self._scheduler.over
+        if over is not None or self.ended.is_set():  # it came to its end between its door and here
+            side.sink.abort(over or Fault(0, FaultKind.TERMINATED))
             return
         side.source = source
         self._streams[opened.stream] = side

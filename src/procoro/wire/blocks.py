@@ -11,6 +11,7 @@ import mmap
 import os
 import pickle
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from procoro import kernel
 
 BIG = 64 * 1024  # bytes, from which on a payload travels in a block
 ALIGNED = 64
+READ_AND_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
+UNTRACKED = sys.version_info >= (3, 13)  # before that, a mapping keeps a descriptor as long as it lives,
+COPIED = 4 * 1024 * 1024  # so that up to this size, of which there may be thousands, a copy is better
 
 LENGTH = struct.Struct("<Q")
 
@@ -73,9 +77,18 @@ def write_parts(parts: Sequence[Parts]) -> int:
 
 
 def map_bytes(fd: int) -> memoryview:
-    """Map a block and close its descriptor. The memory goes with the last look into it."""
+    """Look into a block, and close its descriptor. The memory goes with the last look into it."""
     try:
-        return memoryview(mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+        size = os.fstat(fd).st_size
+        if UNTRACKED:
+            return memoryview(mmap.mmap(fd, 0, mmap.MAP_PRIVATE, READ_AND_WRITE, trackfd=False))  # type: ignore[call-arg, unused-ignore]
+        if size > COPIED:
+            return memoryview(mmap.mmap(fd, 0, mmap.MAP_PRIVATE, READ_AND_WRITE))
+        view = memoryview(bytearray(size))
+        at = 0
+        while at < size:
+            at += os.preadv(fd, [view[at:]], at)
+        return view
     finally:
         os.close(fd)
 
