@@ -50,6 +50,11 @@ def _field(path: str, name: str) -> str:
 
 
 def _commit() -> str:
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
-                               cwd=Path(__file__).parent, check=False)
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+        check=False,
+    )
     return described.stdout.strip() or "unknown"

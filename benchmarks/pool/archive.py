@@ -9,11 +9,12 @@ from benchmarks.machine import Facts
 from benchmarks.pool.rounds import Effort, Sample
 from benchmarks.pool.summary import Row
 
-FORMAT = 1    # raise it when a reader of older files would go wrong
+FORMAT = 1  # raise it when a reader of older files would go wrong
 
 
-def save(path: Path, about: Facts, effort: Effort, baseline: str, rows: Sequence[Row],
-         samples: Sequence[Sample]) -> None:
+def save(
+    path: Path, about: Facts, effort: Effort, baseline: str, rows: Sequence[Row], samples: Sequence[Sample]
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "format": FORMAT,

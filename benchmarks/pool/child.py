@@ -16,4 +16,5 @@ def main() -> None:
 
     # Only now: a loaded module must not help what was timed.
     import json
+
     print(json.dumps(figures))

@@ -20,21 +20,41 @@ BASELINE = "mp.Pool"
 
 
 def add_to(subjects: Any) -> None:
-    parser = subjects.add_parser("pool", help="procoro.Pool beside other process pools", description=(
-        "procoro.Pool beside other process pools, 2 workers. Each figure comes from a process of its own, "
-        "the systems take turns; shown are medians over the rounds, spread, and ratios within a round."))
+    parser = subjects.add_parser(
+        "pool",
+        help="procoro.Pool beside other process pools",
+        description=(
+            "procoro.Pool beside other process pools, 2 workers. Each figure comes from a process of its own, "
+            "the systems take turns; shown are medians over the rounds, spread, and ratios within a round."
+        ),
+    )
     parser.add_argument("--quick", action="store_true", help="3 short rounds, about a minute")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help=(
-        "only measures whose name starts so; may be repeated. Names: "
-        + ", ".join(measure.name for measure in MEASURES)))
-    parser.add_argument("--system", action="append", default=[], metavar="NAME", help=(
-        "only this system; may be repeated. Names: " + ", ".join(system.name for system in SYSTEMS)))
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=(
+            "only measures whose name starts so; may be repeated. Names: "
+            + ", ".join(measure.name for measure in MEASURES)
+        ),
+    )
+    parser.add_argument(
+        "--system",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=("only this system; may be repeated. Names: " + ", ".join(system.name for system in SYSTEMS)),
+    )
     parser.add_argument("--rounds", type=_positive, metavar="N", help="rounds to play (7; quick: 3)")
-    parser.add_argument("--baseline", default=BASELINE, metavar="NAME",
-                        help="whom ratios refer to (%(default)s)")
+    parser.add_argument("--baseline", default=BASELINE, metavar="NAME", help="whom ratios refer to (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="(benchmarks/results/pool-TIME.json)")
-    parser.add_argument("--plot", type=Path, metavar="PATH", help=(
-        "PNG, SVG or PDF, by its ending (beside the JSON, where matplotlib is installed)"))
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="PATH",
+        help=("PNG, SVG or PDF, by its ending (beside the JSON, where matplotlib is installed)"),
+    )
     parser.set_defaults(start=lambda options: start(parser, options))
 
 
@@ -61,8 +81,9 @@ def start(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 def _chosen_measures(parser: argparse.ArgumentParser, beginnings: list[str]) -> list[Measure]:
     for beginning in beginnings:
         if not any(measure.name.startswith(beginning) for measure in MEASURES):
-            parser.error(f"--only {beginning}: no such measure; there are "
-                         + ", ".join(measure.name for measure in MEASURES))
+            parser.error(
+                f"--only {beginning}: no such measure; there are " + ", ".join(measure.name for measure in MEASURES)
+            )
     return [measure for measure in MEASURES if measure.name.startswith(tuple(beginnings) or "")]
 
 
@@ -84,8 +105,7 @@ def _present(systems: Iterable[System]) -> list[System]:
     return present
 
 
-def _check_outputs(parser: argparse.ArgumentParser, options: argparse.Namespace,
-                   systems: Sequence[System]) -> None:
+def _check_outputs(parser: argparse.ArgumentParser, options: argparse.Namespace, systems: Sequence[System]) -> None:
     """What would fail at the end is refused before the first round."""
     if not systems:
         parser.error("none of the chosen systems can be imported")
@@ -106,8 +126,13 @@ def _watched(playing: Iterable[rounds.Sample]) -> list[rounds.Sample]:
     return samples
 
 
-def _keep(options: argparse.Namespace, about: machine.Facts, effort: rounds.Effort,
-          found: list[summary.Row], samples: list[rounds.Sample]) -> None:
+def _keep(
+    options: argparse.Namespace,
+    about: machine.Facts,
+    effort: rounds.Effort,
+    found: list[summary.Row],
+    samples: list[rounds.Sample],
+) -> None:
     json_path: Path = options.json or RESULTS / f"pool-{time.strftime('%Y%m%d-%H%M%S')}.json"
     archive.save(json_path, about, effort, options.baseline, found, samples)
     print(f"  figures: {json_path}")

@@ -27,8 +27,10 @@ def save(path: Path, rows: Sequence[Row], about: Facts) -> None:
     colours = dict(zip(dict.fromkeys(row.system for row in shown), COLOURS * len(shown), strict=False))
     height = -(-len(panels) // COLUMNS) or 1
     figure = Figure(figsize=(5.2 * COLUMNS, 1.9 * height + 0.6), layout="constrained")
-    figure.suptitle(f"{about['python'].partition(' (')[0]}, {about['cores']} cores, {about['processor']}, "
-                    f"commit {about['commit']}", fontsize=10)
+    figure.suptitle(
+        f"{about['python'].partition(' (')[0]}, {about['cores']} cores, {about['processor']}, commit {about['commit']}",
+        fontsize=10,
+    )
     for place, block in enumerate(panels, start=1):
         _panel(figure.add_subplot(height, COLUMNS, place), block, colours)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +39,7 @@ def save(path: Path, rows: Sequence[Row], about: Facts) -> None:
 
 def _panel(axes: Any, block: list[Row], colours: dict[str, str]) -> None:
     metric = block[0].metric
-    for row in reversed(block):    # the first row belongs on top
+    for row in reversed(block):  # the first row belongs on top
         if row.spread is None:
             continue
         value = row.spread.median

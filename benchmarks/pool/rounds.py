@@ -14,7 +14,7 @@ from benchmarks.pool.systems.protocol import System
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = "from benchmarks.pool.child import main; main()"
-PATIENCE = 120.0    # seconds; the longest measure takes about 5
+PATIENCE = 120.0  # seconds; the longest measure takes about 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,37 @@ def play(measures: Sequence[Measure], systems: Sequence[System], effort: Effort)
 
 
 def why_absent(system: System) -> str:
-    """"" where the system can be imported. This also compiles it, so that no measured process has to."""
-    probe = subprocess.run([sys.executable, "-c", f"{system.imports}; {system.pool}"], cwd=ROOT,
-                           env=_environment(), capture_output=True, text=True, check=False)
+    """ "" where the system can be imported. This also compiles it, so that no measured process has to."""
+    probe = subprocess.run(
+        [sys.executable, "-c", f"{system.imports}; {system.pool}"],
+        cwd=ROOT,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return "" if probe.returncode == 0 else _last_line(probe.stderr)
 
 
 def measured(measure: Measure, system: System, effort: Effort, round_: int) -> Sample:
     most = max(1, int(measure.most * effort.share))
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, measure.run.__module__, measure.run.__name__, system.name,
-         measure.inputs, str(effort.seconds), str(most)],
-        cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-c",
+            CHILD,
+            measure.run.__module__,
+            measure.run.__name__,
+            system.name,
+            measure.inputs,
+            str(effort.seconds),
+            str(most),
+        ],
+        cwd=ROOT,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     try:

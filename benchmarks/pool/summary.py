@@ -35,7 +35,9 @@ def rows(samples: Sequence[Sample], measures: Iterable[Measure], baseline: str) 
     systems = list(dict.fromkeys(sample.system for sample in samples))
     return [
         _row(samples, measure, metric, system, baseline)
-        for measure in measures for metric in measure.metrics for system in systems
+        for measure in measures
+        for metric in measure.metrics
+        for system in systems
         if any(sample.measure == measure.name and sample.system == system for sample in samples)
     ]
 
@@ -47,7 +49,11 @@ def _row(samples: Sequence[Sample], measure: Measure, metric: Metric, system: st
     ratios = [value / against[turn] for turn, value in values.items() if against.get(turn)]
     calls = _by_round(samples, measure, "calls", system)
     return Row(
-        measure.name, metric, system, _spread(values.values()), _spread(ratios),
+        measure.name,
+        metric,
+        system,
+        _spread(values.values()),
+        _spread(ratios),
         round(statistics.median(calls.values())) if calls else 0,
         tuple(sample.problem for sample in mine if sample.problem),
     )
@@ -55,7 +61,8 @@ def _row(samples: Sequence[Sample], measure: Measure, metric: Metric, system: st
 
 def _by_round(samples: Sequence[Sample], measure: Measure, key: str, system: str) -> dict[int, float]:
     return {
-        sample.round: sample.figures[key] for sample in samples
+        sample.round: sample.figures[key]
+        for sample in samples
         if sample.measure == measure.name and sample.system == system and key in sample.figures
     }
 

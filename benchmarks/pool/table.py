@@ -6,7 +6,7 @@ from itertools import groupby
 from benchmarks.machine import Facts
 from benchmarks.pool.summary import Row, Spread
 
-WIDTH = 18    # of the systems' names
+WIDTH = 18  # of the systems' names
 
 
 def lines(rows: Iterable[Row], baseline: str) -> Iterator[str]:

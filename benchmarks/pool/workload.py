@@ -3,7 +3,7 @@
 import time
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:    # by hand: `typing` and `collections.abc` would be loaded before a start-up is timed
+if TYPE_CHECKING:  # by hand: `typing` and `collections.abc` would be loaded before a start-up is timed
     from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 

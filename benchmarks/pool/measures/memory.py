@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from benchmarks.pool.systems.protocol import System
     from benchmarks.pool.task import Task
 
-SETTLED_AFTER = 0.3    # seconds
+SETTLED_AFTER = 0.3  # seconds
 
 
 def idle(system: "System", task: "Task") -> "dict[str, float]":
     pool = system.open(WORKERS)
-    pool.submit_all(nap, [0.05] * WORKERS)    # longer than a start: every worker is up and has run something
+    pool.submit_all(nap, [0.05] * WORKERS)  # longer than a start: every worker is up and has run something
     time.sleep(SETTLED_AFTER)
     sizes = {pid: pss_mib(pid) for pid in family(os.getpid())}
     pool.close()
@@ -33,7 +33,7 @@ def family(head: int) -> list[int]:
     """`head` and all its descendants."""
     parents = {pid: parent_of(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     found = [head]
-    for ancestor in found:    # grows while it is walked
+    for ancestor in found:  # grows while it is walked
         found += [pid for pid, parent in parents.items() if parent == ancestor]
     return found
 

@@ -19,6 +19,7 @@ class Procoro:
 
     def open(self, workers: int) -> "OpenPool":
         import procoro
+
         return OpenProcoro(procoro.Pool(workers))
 
 

@@ -20,6 +20,7 @@ class StandardExecutor:
 
     def open(self, workers: int) -> "OpenPool":
         import concurrent.futures
+
         return OpenStandardExecutor(concurrent.futures.ProcessPoolExecutor(workers))
 
 
@@ -32,6 +33,7 @@ class OpenStandardExecutor:
 
     def imap_unordered(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "Iterator[Any]":
         from concurrent.futures import as_completed
+
         futures = [self._executor.submit(function, item) for item in items]
         return (future.result() for future in as_completed(futures))
 

@@ -23,6 +23,7 @@ class StandardPool:
 
     def open(self, workers: int) -> "OpenPool":
         import multiprocessing
+
         return OpenStandardPool(multiprocessing.Pool(workers), self.chunksize)
 
 
