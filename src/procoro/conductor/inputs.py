@@ -54,12 +54,12 @@ class SequenceSource:
             self.stop()
 
     def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Sequence[Any], int]:
-        if codec.is_plain(values, self._shape):
-            items, size = self._packer.inputs(values, self._shape)
-            while size > nbytes and len(values) > 1:
-                values = values[: max(1, len(values) * nbytes // size)]
-                items, size = self._packer.inputs(values, self._shape)
-            return items, size
+        plain = codec.plain_size(values, self._shape)
+        if plain is not None:
+            while plain is not None and plain > nbytes and len(values) > 1:
+                values = values[: max(1, len(values) * nbytes // plain)]
+                plain = codec.plain_size(values, self._shape)
+            return codec.PlainInputs(values), plain or 0
         packed, size = codec.PackedInputs(), 0
         for value in values:
             packed.append(pack_or_refuse(value, self._packer))

@@ -286,11 +286,14 @@ class LocalEngine:
     def _look(self, member: Member) -> None:
         for span, (recorded, first) in member.spans.items():
             runs = []
-            for at, count, kind, ends, data in recorded.read():
-                packed = self._packed(member, kind, ends, data)
+            for at, kind, cells, start, data in recorded.read():
+                if kind == record.VALUE:
+                    runs.append(Run(first + at, len(cells), True, len(data), codec.Values(data, cells, start)))
+                    continue
+                packed = self._packed(member, kind, data)
                 nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
                 ok = not isinstance(packed, codec.Failure)
-                runs.append(Run(first + at, count, ok, nbytes, packed))
+                runs.append(Run(first + at, 1, ok, nbytes, packed))
             if runs:
                 self._tell(Recorded(member.number, span, runs))
         loaded = member.record.header[record.LOADED]
@@ -298,9 +301,7 @@ class LocalEngine:
             member.loaded = loaded
             self._tell(Begun(member.number, loaded))
 
-    def _packed(self, member: Member, kind: int, ends: list[int], data: bytes) -> Any:
-        if kind == record.VALUE:
-            return codec.Values(data, ends)
+    def _packed(self, member: Member, kind: int, data: bytes) -> Any:
         if kind == record.FAILURE:
             return codec.Failure(data)
         number = int.from_bytes(data, "little")

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from procoro.wire import blocks, twin
+from procoro.wire import blocks, record, twin
 from procoro.wire.blocks import BIG, Parts
 from procoro.wire.library import Library
 
@@ -66,13 +66,6 @@ class Packer:
             self._functions[id(function)] = (function, place, frozenset(names))
         return place
 
-    def inputs(self, values: Sequence[Any], shape: int) -> tuple[PlainInputs | PackedInputs, int]:
-        """Packed inputs and their size in bytes. Raises what pickling raises."""
-        if is_plain(values, shape):
-            return PlainInputs(values), _plain_size(values, shape)
-        packed = PackedInputs(map(self.value, values))
-        return packed, sum(one.nbytes if isinstance(one, Parts) else len(one) for one in packed)
-
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
         buffers: list[pickle.PickleBuffer] = []
@@ -112,27 +105,19 @@ def _large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.Pickl
     return collect
 
 
-def is_plain(values: Sequence[Any], shape: int) -> bool:
-    """Are all inputs scalars, or (by shape) tuples of scalars?"""
-    if shape == ONE:
-        return SCALARS.issuperset(map(type, values))
-    if shape == FULL:
-        if any(keywords for _, keywords in values):
-            return False
-        values = [arguments for arguments, _ in values]
-    elif not {tuple}.issuperset(map(type, values)):
-        return False
-    return SCALARS.issuperset(map(type, itertools.chain.from_iterable(values)))
-
-
-def _plain_size(values: Sequence[Any], shape: int) -> int:
-    if shape == FULL:
-        values = [arguments for arguments, _ in values]
-    if shape != ONE:
+def plain_size(values: Sequence[Any], shape: int) -> int | None:
+    """Bytes, about, of inputs that are all scalars (for `STAR`: tuples of scalars); None if others are among them."""
+    if shape == STAR:
+        if not {tuple}.issuperset(map(type, values)):
+            return None
         values = list(itertools.chain.from_iterable(values))
-    if {str, bytes}.isdisjoint(map(type, values)):
-        return 32 * len(values)
-    return 32 * len(values) + sum(len(value) for value in values if isinstance(value, (str, bytes)))
+    types = {int} if type(values) is range else set(map(type, values))
+    if not types <= SCALARS:
+        return None
+    size = 32 * len(values)
+    if types & {str, bytes}:
+        size += sum(len(value) for value in values if isinstance(value, (str, bytes)))
+    return size
 
 
 def describe_failure_to_pack(value: Any, path: str) -> str:
@@ -215,13 +200,14 @@ def unpack_span(packing: int, data: memoryview, count: int) -> list[Any]:
 
 
 class Values:
-    """A run of values: joined pickles and where each ends."""
+    """A run of values: joined pickles, the cells that tell where each ends in the slot, and where the first begins."""
 
-    __slots__ = ("data", "ends")
+    __slots__ = ("cells", "data", "start")
 
-    def __init__(self, data: bytes, ends: list[int]) -> None:
+    def __init__(self, data: bytes, cells: list[int], start: int) -> None:
         self.data = data
-        self.ends = ends
+        self.cells = cells
+        self.start = start
 
     def load(self) -> list[Any]:
         """All values. Raises if one of them cannot be unpickled: then ask `load_one` for each."""
@@ -230,8 +216,11 @@ class Values:
 
     def load_one(self, index: int) -> Any:
         """One value. Raises whatever unpickling it raises."""
-        start = self.ends[index - 1] if index else 0
-        return pickle.loads(self.data[start : self.ends[index]] + b".")
+        start = self._end(index - 1) if index else 0
+        return pickle.loads(self.data[start : self._end(index)] + b".")
+
+    def _end(self, index: int) -> int:
+        return (self.cells[index] & record.END_MASK) - self.start
 
 
 class BigValue:

@@ -103,8 +103,8 @@ class Recorded:
                 high = middle
         return cells[self.seen : low].tolist()
 
-    def read(self) -> Iterator[tuple[int, int, int, list[int], bytes]]:
-        """New outcomes, as (first, count, kind, ends, bytes): a run of values, or one of another kind."""
+    def read(self) -> Iterator[tuple[int, int, list[int], int, bytes]]:
+        """New outcomes, as (first, kind, cells, start, bytes): a run of values, or one of another kind."""
         cells = self.new()
         at = 0
         while at < len(cells):
@@ -117,9 +117,8 @@ class Recorded:
                 else:
                     while stop < len(cells) and cells[stop] >> END_BITS & 3 == VALUE:
                         stop += 1
-            ends = [cell & END_MASK for cell in cells[at:stop]]
-            data = bytes(self.record.data[self.slot][self._position : ends[-1]])
-            yield self.seen, stop - at, kind, [end - self._position for end in ends], data
-            self._position = ends[-1]
+            start, end = self._position, cells[stop - 1] & END_MASK
+            yield self.seen, kind, cells[at:stop], start, bytes(self.record.data[self.slot][start:end])
+            self._position = end
             self.seen += stop - at
             at = stop
