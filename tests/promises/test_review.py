@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,8 @@ def test_a_callback_cancels_and_kills_others() -> None:
     with Pool(1) as pool:
         first, second, third = (pool.submit(calls.nap, seconds) for seconds in (0.2, 100, 100))
         first.add_done_callback(lambda _: (third.cancel(), second.kill()))
-        with pytest.raises(errors.CallKilled):
+        # On a busy machine the second may not have begun when it is killed: then it is cancelled.
+        with pytest.raises((errors.CallKilled, CancelledError)):
             second.get(PATIENCE)
         third.wait(PATIENCE)
         assert third.cancelled()
