@@ -17,7 +17,11 @@ from procoro.engines.template import TemplateProcess
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
-    from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back
+    from procoro.results.failures import Context
+    from procoro.results.mapresult import MapResult
+    from procoro.results.result import Batch, Result
+    from procoro.results.stream import Inbox, Stream
+    from procoro.results.waiting import call_back
     from procoro.scheduler import messages as m
     from procoro.wire import codec
     from procoro.wire.blocks import Parts
@@ -30,7 +34,11 @@ def _import_the_rest() -> None:
     global call_back, codec, m, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
-    from procoro.results import Batch, Context, Inbox, MapResult, Result, Stream, call_back
+    from procoro.results.failures import Context
+    from procoro.results.mapresult import MapResult
+    from procoro.results.result import Batch, Result
+    from procoro.results.stream import Inbox, Stream
+    from procoro.results.waiting import call_back
     from procoro.scheduler import messages as m
     from procoro.wire import codec
     from procoro.wire.blocks import Parts
@@ -208,10 +216,14 @@ class Pool:
         _callable("error_callback", error_callback)
         result = self._submit(func, tuple(args), kwds or {})
         if callback is not None or error_callback is not None:
+            from concurrent.futures import CancelledError, Future
 
-            def tell(done: Any) -> None:
-                ok, outcome = done._get(0)
-                call_back(callback if ok else error_callback, outcome)
+            def tell(done: Future[T]) -> None:
+                error = CancelledError() if done.cancelled() else done.exception()
+                if error is None:
+                    call_back(callback, done.result())
+                else:
+                    call_back(error_callback, error)
 
             result.add_done_callback(tell)
         return result

@@ -175,6 +175,8 @@ def test_cancelling_who_awaits_cancels_what_has_not_begun(gate: Gate) -> None:
             for result in (running, waiting):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(_await(result), 0.03)
+            while not waiting.ready():
+                await asyncio.sleep(0.001)
             gate.open()
             assert await running == 1, "a running one goes on"
             with pytest.raises(CancelledError):

@@ -1,0 +1,192 @@
+"""The errors that calls end with, built where they are read: from plain blame, or from what the worker recorded."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from concurrent.futures import CancelledError
+from typing import Any, Self
+
+from procoro.calls import Fault, FaultKind, Run, WorkerEnd
+from procoro.conductor.conductor import Conductor
+from procoro.wire import codec
+from procoro.wire.blocks import Parts
+
+
+class Context:
+    """What all calls of one stream have in common, for the words of their errors."""
+
+    __slots__ = ("conductor", "function", "memory_limit", "shape", "stream", "timeout")
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        stream: int,
+        function: str,
+        shape: int,
+        timeout: float | None,
+        memory_limit: int | None,
+    ) -> None:
+        self.conductor = conductor
+        self.stream = stream
+        self.function = function
+        self.shape = shape
+        self.timeout = timeout
+        self.memory_limit = memory_limit
+
+
+def error_of(fault: Fault, context: Context) -> BaseException:
+    """The error for a call that ended without an outcome of its own."""
+    from procoro import errors
+
+    end = fault.how if isinstance(fault.how, WorkerEnd) else WorkerEnd(0, None)
+    call = errors.FailedCall(
+        fault.first, context.function, fault.attempt, _short(fault.item, context.shape), end.pid, ""
+    )
+    return errors.mark(_fault_error(fault, end, call, context), call)
+
+
+def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> BaseException:
+    from procoro import errors
+
+    match fault.kind:
+        case FaultKind.CANCELLED:
+            return CancelledError()
+        case FaultKind.TIMEOUT:
+            return errors.CallTimeout(f"{call} ran longer than its timeout of {context.timeout} s")
+        case FaultKind.MEMORY:
+            return errors.MemoryLimitExceeded(
+                f"{call} took its worker to {_size(end.memory)}, over the memory_limit of "
+                f"{_size(context.memory_limit or 0)}"
+            )
+        case FaultKind.KILLED:
+            return errors.CallKilled(f"{call} was ended by kill()")
+        case FaultKind.TERMINATED:
+            return errors.PoolTerminated(f"{context.function}: the pool was terminated before the call had ended")
+        case FaultKind.GAVE_UP:
+            return _gave_up(end, context)
+    return errors.WorkerDied(str(call), end.pid, _exitcode(end), _hint(end))
+
+
+def _gave_up(end: WorkerEnd, context: Context) -> BaseException:
+    from procoro import errors
+
+    if isinstance(end.failure, codec.Failure):
+        data = end.failure.load()
+        error: BaseException = errors.InitializerFailed(
+            f"{context.function} was not run: the initializer raised {data.name}: {data.text}\n\n{data.trace}"
+        )
+        error.__cause__ = _rebuild(data)
+        return error
+    if end.reason and end.pid:
+        return errors.InitializerFailed(f"{context.function} was not run: {end.reason}")
+    if end.reason:
+        return errors.WorkersKeepDying(f"{context.function} was not run: no worker can be started: {end.reason}")
+    how = errors.describe_exit(_exitcode(end))
+    return errors.WorkersKeepDying(
+        f"{context.function} was given up: one worker after another died with nothing done between "
+        f"(the last, {end.pid}, {how}{_hint(end)})"
+    )
+
+
+def _exitcode(end: WorkerEnd) -> int | None:
+    import os
+
+    return None if end.status is None else os.waitstatus_to_exitcode(end.status)
+
+
+def _hint(end: WorkerEnd) -> str:
+    return f", probably by the kernel for memory: {_size(end.memory)} when last seen" if end.oom else ""
+
+
+def _size(nbytes: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes} bytes"
+
+
+def _short(item: Any, shape: int) -> str:
+    """An input, as it would stand between the brackets of the call; packed ones are unpacked if they can be."""
+    try:
+        if isinstance(item, Parts):
+            item = _Viewer(io.BytesIO(item.body), buffers=item.buffers).load()
+        elif isinstance(item, bytes) and item[:1] == b"\x80":
+            item = _Viewer(io.BytesIO(item)).load()
+    except Exception:
+        return "..."
+    return codec.short(item, shape)
+
+
+class _Viewer(pickle.Unpickler):
+    """Unpickles, to look at it, what has perhaps just ended a worker: runs no code of the user's."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Plain data is rebuilt; of the rest, only its class is shown."""
+        if module in PLAIN_MODULES:
+            found = super().find_class(module, name)
+            if isinstance(found, type):
+                return found
+        return type(name, (_Shown,), {})
+
+
+PLAIN_MODULES = frozenset({"builtins", "collections", "datetime", "decimal", "fractions", "pathlib", "uuid"})
+
+
+class _Shown:
+    """Stands where an object would, in the words of an error."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+def exception_of(run: Run, failure: codec.Failure, context: Context) -> BaseException:
+    """The exception that a call raised, as it was; with the worker's traceback in its notes."""
+    from procoro import errors
+
+    data = failure.load()
+    call = errors.FailedCall(run.first, context.function, run.attempt, data.input, data.pid, data.trace)
+    error = _rebuild(data)
+    try:
+        error.add_note(f"\nraised in worker {data.pid} by {call}:\n\n{data.trace}")
+    except Exception:
+        pass
+    return errors.mark(error, call)
+
+
+def _rebuild(data: codec.ExceptionAsData) -> BaseException:
+    error: BaseException | None = None
+    if data.pickled is not None:
+        try:
+            error = pickle.loads(data.pickled)
+        except Exception:
+            error = None
+    if not isinstance(error, BaseException):
+        from procoro import errors
+
+        error = errors.RemoteError(f"{data.name}: {data.text}")
+        for note in data.notes:
+            error.add_note(note)
+    error.__cause__ = None if data.cause is None else _rebuild(data.cause)
+    error.__context__ = None if data.context is None else _rebuild(data.context)
+    error.__suppress_context__ = data.suppressed
+    return error
+
+
+def unpickling_error(number: int, attempt: int, cause: BaseException, context: Context) -> BaseException:
+    """The error of a call whose result has arrived and cannot be rebuilt."""
+    from procoro import errors
+
+    call = errors.FailedCall(number, context.function, attempt, "...", 0, "")
+    error = errors.ResultNotUnpicklable(f"{call}: its result cannot be unpickled: {cause!r}")
+    error.__cause__ = cause
+    return errors.mark(error, call)

@@ -1,0 +1,130 @@
+"""The outcomes of a whole map, as `multiprocessing` hands them out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from procoro.calls import Fault, Run
+from procoro.results.failures import Context, error_of
+from procoro.results.outcomes import Outcomes
+from procoro.results.waiting import call_back, refuse_in_crank, wake
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class MapResult(Generic[T]):
+    """The outcomes of a whole map, in the order of its inputs: `multiprocessing`'s `MapResult`, awaitable."""
+
+    def __init__(
+        self,
+        context: Context,
+        callback: Callable[[list[T]], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._context = context
+        self._callback = callback
+        self._error_callback = error_callback
+        self._parts: dict[int, Outcomes] = {}
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._outcome: tuple[bool, Any] | None = None
+        self._awaiting: list[asyncio.Future[None]] = []
+
+    def deliver(self, outcome: Run | Fault) -> None:
+        """As in `Sink`."""
+        self._parts[outcome.first] = Outcomes(outcome, self._context)
+
+    def end(self, error: BaseException | None) -> None:
+        """As in `Sink`."""
+        with self._lock:
+            self._done.set()
+            awaiting, self._awaiting = self._awaiting, []
+        wake(awaiting)
+        if self._callback is not None or self._error_callback is not None:
+            try:
+                ok, outcome = self._open()
+            except BaseException as raised:  # unpickling a value can raise anything, here in procoro's thread
+                ok, outcome = False, raised
+            call_back(self._callback if ok else self._error_callback, outcome)
+
+    def abort(self, ending: Fault | BaseException) -> None:
+        """As in `Sink`."""
+        error = error_of(ending, self._context) if isinstance(ending, Fault) else ending
+        with self._lock:
+            self._outcome = False, error
+        self.end(error)
+
+    def _open(self) -> tuple[bool, Any]:
+        with self._lock:
+            if self._outcome is None:
+                self._outcome = self._gather()
+                self._parts.clear()
+            return self._outcome
+
+    def _gather(self) -> tuple[bool, Any]:
+        values: list[Any] = []
+        for first in sorted(self._parts):
+            part = self._parts[first]
+            if (loaded := part.values()) is not None:
+                values += loaded
+                continue
+            for number in range(first, first + part.outcome.count):
+                ok, outcome = part.get(number)
+                if not ok:
+                    return False, outcome
+                values.append(outcome)
+        return True, values
+
+    def get(self, timeout: float | None = None) -> list[T]:
+        """All values, or the exception of the first call that failed. Waits up to `timeout` seconds.
+
+        Raises:
+            procoro.errors.WaitTimeout: it is not over yet; also a TimeoutError. The map goes on.
+        """
+        if not self._done.is_set():
+            refuse_in_crank(self._context.conductor)
+        if not self._done.wait(timeout):
+            from procoro import errors
+
+            raise errors.WaitTimeout(f"{self._context.function}: the map is not over within {timeout} s")
+        ok, outcome = self._open()
+        if not ok:
+            raise outcome
+        values: list[T] = outcome
+        return values
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the map is over, or for `timeout` seconds."""
+        if not self._done.is_set():
+            refuse_in_crank(self._context.conductor)
+        self._done.wait(timeout)
+
+    def ready(self) -> bool:
+        """Is the map over?"""
+        return self._done.is_set()
+
+    def successful(self) -> bool:
+        """Did every call return? Raises ValueError if the map is not over."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._open()[0]
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        import asyncio
+
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._done.is_set():
+                waiting.set_result(None)
+            else:
+                self._awaiting.append(waiting)
+        yield from waiting
+        return self.get()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a MapResult lives in one process: pass its values, `get()`, instead")

@@ -1,0 +1,68 @@
+"""Outcomes as they come, packed; unpacked when somebody asks."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from procoro.calls import Fault, Run
+from procoro.results.failures import Context, error_of, exception_of, unpickling_error
+from procoro.wire import codec
+
+FORGOTTEN = (True, None)
+
+
+class Outcomes:
+    """Consecutive calls that have ended, unpacked when somebody asks."""
+
+    __slots__ = ("_context", "_loaded", "lock", "outcome")
+
+    def __init__(self, outcome: Run | Fault, context: Context) -> None:
+        self.outcome = outcome
+        self._context = context
+        self.lock = threading.RLock()  # unpickling runs the user's code, which may ask for a neighbour
+        self._loaded: list[tuple[bool, Any]] | None = None
+
+    def values(self) -> list[Any] | None:
+        """All values in one go; None if some call failed or does not unpickle: then `get` each."""
+        packed = getattr(self.outcome, "packed", None)
+        if type(packed) is codec.Values:
+            try:
+                return packed.load()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                return None
+        return None
+
+    def get(self, number: int) -> tuple[bool, Any]:
+        """Whether the call returned, and its value or exception."""
+        with self.lock:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded[number - self.outcome.first]
+
+    def forget(self, number: int) -> None:
+        """Keep this one no longer: whoever asked has it."""
+        if self._loaded is not None:
+            self._loaded[number - self.outcome.first] = FORGOTTEN
+
+    def _load(self) -> list[tuple[bool, Any]]:
+        outcome = self.outcome
+        if isinstance(outcome, Fault):
+            return [(False, error_of(outcome, self._context))]
+        if isinstance(outcome.packed, codec.Failure):
+            return [(False, exception_of(outcome, outcome.packed, self._context))]
+        values = self.values()
+        if values is not None:
+            return [(True, value) for value in values]
+        return [self._load_one(index) for index in range(outcome.count)]
+
+    def _load_one(self, index: int) -> tuple[bool, Any]:
+        packed: Any = self.outcome.packed  # type: ignore[union-attr]
+        try:
+            return True, packed.load_one(index)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as cause:
+            return False, unpickling_error(self.outcome.first + index, self.outcome.attempt, cause, self._context)

@@ -1,0 +1,239 @@
+"""The outcome of one call, as `concurrent.futures` hands it out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+)
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from procoro.calls import Fault, FaultKind, Run
+from procoro.results.failures import Context
+from procoro.results.outcomes import Outcomes
+from procoro.results.waiting import call_back, refuse_in_crank, wake
+from procoro.scheduler import messages as m
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
+
+
+class Batch:
+    """Calls that were submitted together: the sink of their stream."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.values: list[Any] = []
+        self.results: list[Result[Any]] = []
+
+    def deliver(self, outcome: Run | Fault) -> None:
+        """As in `Sink`."""
+        outcomes = Outcomes(outcome, self.context)
+        awaiting: list[asyncio.Future[None]] = []
+        for index in range(outcome.first, outcome.first + outcome.count):
+            self.results[index]._settle(outcomes, awaiting)
+        wake(awaiting)
+
+    def end(self, error: BaseException | None) -> None:
+        """As in `Sink`."""
+        self.results.clear()  # they refer to us: in a circle, their values would wait for the collector
+
+    def abort(self, ending: Fault | BaseException) -> None:
+        """As in `Sink`."""
+        kind, how = (ending.kind, ending.how) if isinstance(ending, Fault) else (FaultKind.TERMINATED, None)
+        for index in range(len(self.results)):
+            self.deliver(Fault(index, kind, how))
+        self.end(None)
+
+
+class Result(Future, Generic[T]):  # type: ignore[type-arg]
+    """The outcome of one call, now or later: a `concurrent.futures.Future` that can also be awaited and killed.
+
+    Its condition and lists are made when somebody looks at them (a condition costs 1.5 µs, and most results
+    are never waited for). Without a pool behind it, it is a plain `Future`.
+    """
+
+    _awaiting: list[asyncio.Future[None]]
+
+    def __init__(self, batch: Batch | None = None, index: int = 0) -> None:
+        self._batch = batch
+        self._index = index
+        self._state = PENDING
+        self._outcomes: Outcomes | None = None  # ours, until it is opened
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_condition":
+            return self.__dict__.setdefault(name, threading.Condition())
+        if name in ("_waiters", "_done_callbacks", "_awaiting"):
+            return self.__dict__.setdefault(name, [])
+        if name in ("_result", "_exception"):
+            self._open()
+            return self.__dict__.get(name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    # ---- the crank's side
+
+    def _settle(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> None:
+        if self._state in OVER:
+            return
+        outcome = outcomes.outcome
+        if isinstance(outcome, Fault) and outcome.kind == FaultKind.CANCELLED:
+            self._state = CANCELLED_AND_NOTIFIED
+        else:
+            self._outcomes = outcomes
+            self._state = FINISHED
+        # Whoever makes a condition from here on finds us over; who made it before is told.
+        if "_condition" in self.__dict__:
+            self._tell(failed=isinstance(outcome, Fault) or not outcome.ok, awaiting=awaiting)
+
+    def _tell(self, failed: bool, awaiting: list[asyncio.Future[None]]) -> None:
+        with self._condition:
+            for waiter in self._waiters:
+                if self._state != FINISHED:
+                    waiter.add_cancelled(self)
+                elif failed:
+                    waiter.add_exception(self)  # what `wait(..., FIRST_EXCEPTION)` waits for
+                else:
+                    waiter.add_result(self)
+            self._condition.notify_all()
+            awaiting += self._awaiting
+            self._awaiting.clear()
+        self._invoke_callbacks()
+
+    def _invoke_callbacks(self) -> None:
+        for callback in self._done_callbacks:
+            call_back(callback, self)
+
+    # ---- as in Future
+
+    def result(self, timeout: float | None = None) -> T:
+        """The value, or the call's exception. Waits up to `timeout` seconds (None: as long as it takes).
+
+        Raises:
+            procoro.errors.WaitTimeout: there is none yet; also a TimeoutError. The call goes on.
+            CancelledError: it was cancelled.
+        """
+        error = self.exception(timeout)
+        if error is None:
+            value: Any = self._result
+            return value  # type: ignore[no-any-return]
+        try:
+            raise error
+        finally:
+            del error, self
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The exception that the call ended with, None if it returned. Waits, and raises, as `result`."""
+        if self._state not in OVER and not self._wait(timeout):
+            from procoro import errors
+
+            raise errors.WaitTimeout(f"{self._name()}: no result within {timeout} s")
+        if self._state != FINISHED:
+            raise CancelledError
+        if self._outcomes is not None:
+            self._open()
+        error: BaseException | None = self._exception
+        return error
+
+    def _open(self) -> None:
+        """Unpack what has come, once."""
+        outcomes = self._outcomes
+        if outcomes is None:
+            return
+        with outcomes.lock:
+            if self._outcomes is not None:
+                ok, outcome = outcomes.get(self._index)
+                self._result, self._exception = (outcome, None) if ok else (None, outcome)
+                self._outcomes = None
+                outcomes.forget(self._index)
+
+    def _wait(self, timeout: float | None) -> bool:
+        if self._batch is not None:
+            refuse_in_crank(self._batch.context.conductor)
+        with self._condition:
+            return self._condition.wait_for(lambda: self._state in OVER, timeout)
+
+    def _name(self) -> str:
+        return type(self).__name__ if self._batch is None else self._batch.context.function
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun. True if it is cancelled."""
+        if self._batch is None:
+            return super().cancel()
+        if self._state not in OVER:
+            context = self._batch.context
+            if context.conductor.ask(context.stream, self._index, kill=False):
+                self._wait(None)
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
+
+    def running(self) -> bool:
+        """Is a worker in this call now? Asks procoro's own thread."""
+        if self._batch is None or self._state in OVER:
+            return self._state == RUNNING
+        context = self._batch.context
+        return context.conductor.is_running(context.stream, self._index)
+
+    # ---- new
+
+    def kill(self) -> bool:
+        """End the call, also if it runs: it then ends with `CallKilled`. False if it had already ended."""
+        if self._batch is None:
+            return self.cancel()
+        if self._state in OVER:
+            return False
+        context = self._batch.context
+        return context.conductor.ask(context.stream, self._index, kill=True)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        import asyncio  # 20 ms, and whoever awaits has it
+
+        if self._batch is None:
+            value: T = yield from asyncio.wrap_future(self)
+            return value
+        if self._state not in OVER:
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            with self._condition:
+                if self._state in OVER:
+                    waiting.set_result(None)
+                else:
+                    self._awaiting.append(waiting)
+            try:
+                yield from waiting
+            except asyncio.CancelledError:
+                context = self._batch.context
+                context.conductor.tell(m.Cancelled(0, context.stream, self._index))
+                raise
+        return self.result()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Result lives in one process: pass its value, `get()`, instead")
+
+    # ---- as in AsyncResult
+
+    def get(self, timeout: float | None = None) -> T:
+        """As `result`."""
+        return self.result(timeout)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the call has ended, or for `timeout` seconds."""
+        if self._state not in OVER:
+            self._wait(timeout)
+
+    def ready(self) -> bool:
+        """Has the call ended?"""
+        return self._state in OVER
+
+    def successful(self) -> bool:
+        """Did the call return? Raises ValueError if it has not ended."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        return self._state == FINISHED and self.exception() is None

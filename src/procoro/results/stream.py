@@ -1,0 +1,237 @@
+"""The values of an `imap`, one after another."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from procoro.calls import Fault, Run
+from procoro.results.failures import Context, error_of
+from procoro.results.outcomes import Outcomes
+from procoro.results.waiting import refuse_in_crank, wake
+from procoro.scheduler import messages as m
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+
+
+class Inbox:
+    """Where the crank puts a stream's outcomes and the consumer takes them: the stream's sink."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.ready: deque[Outcomes] = deque()
+        self.over = False
+        self.error: BaseException | None = None
+        self.abandoned = False
+        self._arrived = threading.Condition()
+        self._awaiting: list[asyncio.Future[None]] = []
+
+    def deliver(self, outcome: Run | Fault) -> None:
+        """As in `Sink`."""
+        if not self.abandoned:
+            self.ready.append(Outcomes(outcome, self.context))
+            self._wake()
+
+    def end(self, error: BaseException | None) -> None:
+        """As in `Sink`."""
+        self.error = error
+        self.over = True
+        self._wake()
+
+    def abort(self, ending: Fault | BaseException) -> None:
+        """As in `Sink`."""
+        self.end(error_of(ending, self.context) if isinstance(ending, Fault) else ending)
+
+    def _wake(self) -> None:
+        with self._arrived:
+            self._arrived.notify_all()
+            awaiting, self._awaiting = self._awaiting, []
+        wake(awaiting)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until something is ready or all is over."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: bool(self.ready) or self.over, timeout)
+
+    async def await_arrival(self) -> None:
+        """As `wait`, without blocking the event loop."""
+        import asyncio
+
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._arrived:
+            if self.ready or self.over:
+                return
+            self._awaiting.append(waiting)
+        await waiting
+
+
+class Stream(Generic[T]):
+    """The values of an `imap`, one after another: for `for`, `async for` and `next`.
+
+    A call that failed raises at its place; the stream can be continued behind it.
+
+    A stream that nobody ever looked at runs to its end, as in `multiprocessing`. One that was left early (a
+    `break`) and that nothing refers to any more pulls no more inputs, and closes the iterator that it pulled from;
+    what it had pulled still runs.
+    """
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self._lock = threading.RLock()  # of what is in hand, while the next run is taken: many threads may ask
+        self._values: Iterator[T] = iter([])
+        self._failures: deque[tuple[bool, Any]] = deque()  # outcomes of a run that is not all values
+        self._begun = False  # has anything been taken?
+        self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
+
+    def __iter__(self) -> Iterator[T]:
+        return itertools.chain.from_iterable(iter(self._next_values, None))
+
+    def _next_values(self) -> Iterator[T] | None:
+        """An iterator over values that are here, waiting for some; None at the end. Raises a call's exception."""
+        for value in self._values:
+            return itertools.chain([value], self._values)
+        while True:
+            if self._advance():
+                return self._values
+            if (failure := self._next_failure()) is not None:
+                return iter([self._opened(failure)])
+            if self._ended():
+                return None
+            refuse_in_crank(self._inbox.context.conductor)
+            self._inbox.wait(None)
+
+    def __next__(self) -> T:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next value, or the exception of the next call. Waits up to `timeout` seconds (None: for ever).
+
+        Raises:
+            StopIteration: there are no more.
+            procoro.errors.WaitTimeout: nothing has come; the stream can be asked again.
+        """
+        deadline = None
+        while True:
+            for value in self._values:
+                return value
+            if (failure := self._next_failure()) is not None:
+                return self._opened(failure)
+            if self._advance() or self._failures:
+                continue
+            if self._ended():
+                raise StopIteration
+            refuse_in_crank(self._inbox.context.conductor)
+            if timeout is None:
+                self._inbox.wait(None)
+                continue
+            deadline = deadline or time.monotonic() + timeout
+            if not self._inbox.wait(max(0.0, deadline - time.monotonic())):
+                from procoro import errors
+
+                raise errors.WaitTimeout(f"{self._inbox.context.function}: no outcome within {timeout} s")
+
+    def _advance(self) -> bool:
+        """Take the next run of outcomes that has arrived; True if there are values in hand."""
+        with self._lock:
+            if operator.length_hint(self._values) or self._failures:  # another thread was faster
+                return not self._failures
+            self._account()
+            try:
+                outcomes = self._inbox.ready.popleft()
+            except IndexError:
+                return False
+            self._begun = True
+            run = outcomes.outcome
+            self._taken = run.count, run.nbytes
+            values = outcomes.values()
+            if values is not None:
+                self._values = iter(values)
+                return True
+            self._failures.extend(outcomes.get(number) for number in range(run.first, run.first + run.count))
+            return False
+
+    def _account(self) -> None:
+        if self._taken is not None:
+            context = self._inbox.context
+            context.conductor.tell(m.Consumed(context.stream, *self._taken))
+            self._taken = None
+
+    def _next_failure(self) -> tuple[bool, Any] | None:
+        try:
+            return self._failures.popleft()
+        except IndexError:
+            return None
+
+    def _opened(self, failure: tuple[bool, Any]) -> T:
+        ok, outcome = failure
+        if ok:
+            value: T = outcome
+            return value
+        try:
+            raise outcome
+        finally:
+            del failure, outcome
+
+    def _ended(self) -> bool:
+        """Is there nothing more? Raises, once, what the input iterator raised."""
+        inbox = self._inbox
+        if not inbox.over or inbox.ready:
+            return False
+        error, inbox.error = inbox.error, None
+        if error is not None:
+            raise error
+        return True
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while True:
+            for value in self._values:
+                return value
+            if (failure := self._next_failure()) is not None:
+                return self._opened(failure)
+            if self._advance() or self._failures:
+                continue
+            if self._ended():
+                raise StopAsyncIteration
+            await self._inbox.await_arrival()
+
+    def close(self) -> None:
+        """Pull no more inputs, and drop the calls that have not begun. What is running goes on to its end."""
+        self._drain(drop=True)
+
+    def drain(self) -> None:
+        """Pull no more inputs; what has been pulled is still run and handed out."""
+        self._drain(drop=False)
+
+    def _drain(self, drop: bool) -> None:
+        context = self._inbox.context
+        context.conductor.tell(m.Drained(context.stream, drop))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a stream of results lives in one process: pass its values instead")
+
+    def __del__(self) -> None:
+        inbox = self._inbox
+        if not inbox.over or inbox.ready or self._taken is not None:
+            inbox.abandoned = True
+            inbox.ready.clear()
+            conductor, stream = inbox.context.conductor, inbox.context.stream
+            if self._begun:
+                conductor.tell(m.Drained(stream))
+            conductor.tell(m.Detached(stream))
