@@ -21,7 +21,7 @@ ROOMS = ("backlog", "batching", "fleet", "streams", "scheduler")  # each imports
 
 # What is broken, where, the line as it is, and as it would be.
 MUTANTS = [
-    ("a lost requeue", "scheduler", "self.streams.wait(piece, self.backlog.put_back)", "pass"),
+    ("a lost requeue", "scheduler", "self.streams.wait(piece)", "pass"),
     ("a lost retry", "streams", "for piece in self.backlog.due(now):", "for piece in ():"),
     ("a double delivery", "streams", "self._do(Deliver(stream.opened.stream, ready))", "\\g<0>; \\g<0>"),
     ("a culprit that also waits again", "scheduler", "sent.recorded + started)", "sent.recorded)"),
@@ -90,7 +90,7 @@ MUTANTS = [
         "cancelled, and run all the same",
         "streams",
         "piece = self.backlog.remove(stream, number)",
-        "\\g<0>; piece and self.backlog.put_back(piece)",
+        "\\g<0>; piece and self.backlog.put(piece)",
     ),
     (
         "short of memory, and everybody runs",

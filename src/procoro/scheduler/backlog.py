@@ -8,7 +8,7 @@ Vin and Cheng, 1996).
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 from procoro.calls import Piece
@@ -23,7 +23,7 @@ class Lane:
         self.number = number
         self.streams = 0
         self.served = 0.0  # seconds of work: done for it, or expected of what was sent
-        self.pieces: deque[Piece] = deque()
+        self.pieces: list[Piece] = []  # by stream and number: in the order in which they were handed in
         self.waiting = 0  # calls in pieces
 
 
@@ -55,17 +55,9 @@ class Backlog:
 
     # ---- pieces
 
-    def append(self, piece: Piece) -> None:
-        """New calls: behind all others of their lane."""
-        self._wake(piece).pieces.append(piece)
-
-    def put_back(self, piece: Piece) -> None:
-        """Calls that were sent and not begun: whoever waited longest stays first."""
-        pieces = self._wake(piece).pieces
-        index = 0
-        while index < len(pieces) and pieces[index].stream == piece.stream and pieces[index].first < piece.first:
-            index += 1
-        pieces.insert(index, piece)
+    def put(self, piece: Piece) -> None:
+        """Calls that wait: new ones, and such as were sent and not begun. Who was handed in first stays first."""
+        insort(self._wake(piece).pieces, piece, key=_order)
 
     def _wake(self, piece: Piece) -> Lane:
         lane = self._lane_of[piece.stream]
@@ -85,10 +77,12 @@ class Backlog:
     def take(self, lane: Lane, most: int) -> Piece:
         """Up to `most` calls off the head of a lane."""
         self._reached = max(self._reached, lane.served)
-        piece = lane.pieces.popleft()
+        piece = lane.pieces[0]
         if piece.count > most:
-            lane.pieces.appendleft(piece.cut(most, piece.count))
+            lane.pieces[0] = piece.cut(most, piece.count)
             piece = piece.cut(0, most)
+        else:
+            del lane.pieces[0]
         lane.waiting -= piece.count
         return piece
 
@@ -104,22 +98,24 @@ class Backlog:
     def remove(self, stream: int, number: int) -> Piece | None:
         """Take one call out. None if it does not wait in its lane."""
         lane = self._lane_of[stream]
-        for index, piece in enumerate(lane.pieces):
-            if piece.stream == stream and piece.first <= number < piece.first + piece.count:
-                at = number - piece.first
-                del lane.pieces[index]
-                for part in (piece.cut(at + 1, piece.count), piece.cut(0, at)):
-                    if part.count:
-                        lane.pieces.insert(index, part)
-                lane.waiting -= 1
-                return piece.cut(at, at + 1)
-        return None
+        index = bisect_right(lane.pieces, (stream, number), key=_order) - 1
+        if index < 0 or lane.pieces[index].stream != stream:
+            return None
+        piece = lane.pieces[index]
+        at = number - piece.first
+        if at >= piece.count:
+            return None
+        rest = (piece.cut(0, at), piece.cut(at + 1, piece.count))
+        lane.pieces[index : index + 1] = [part for part in rest if part.count]
+        lane.waiting -= 1
+        return piece.cut(at, at + 1)
 
     def remove_all(self, stream: int) -> list[Piece]:
         """Take all calls of a stream out, in their order."""
         lane = self._lane_of[stream]
-        gone = [piece for piece in lane.pieces if piece.stream == stream]
-        lane.pieces = deque(piece for piece in lane.pieces if piece.stream != stream)
+        start, stop = (bisect_left(lane.pieces, (number, 0), key=_order) for number in (stream, stream + 1))
+        gone = lane.pieces[start:stop]
+        del lane.pieces[start:stop]
         lane.waiting -= sum(piece.count for piece in gone)
         gone += [piece for _, _, piece in self._later if piece.stream == stream]
         self._later = [entry for entry in self._later if entry[2].stream != stream]
@@ -137,7 +133,7 @@ class Backlog:
         """Put the retries whose time has come at the head of their lanes."""
         while self._later and self._later[0][0] <= now:
             piece = heapq.heappop(self._later)[2]
-            self.put_back(piece)
+            self.put(piece)
             yield piece
 
     def next_due(self) -> float | None:
@@ -152,3 +148,7 @@ class Backlog:
                 heapq.heapify(self._later)
                 return entry[2]
         return None
+
+
+def _order(piece: Piece) -> tuple[int, int]:
+    return piece.stream, piece.first

@@ -293,7 +293,7 @@ class Scheduler:
             piece = sent.piece.cut(start, sent.limit)
             sent.limit = start
             worker.calls -= piece.count
-            self.streams.wait(piece, self.backlog.put_back)
+            self.streams.wait(piece)
 
     # ------------------------------------------------------- taking back, cancelling, ending a running call
 

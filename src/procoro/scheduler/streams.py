@@ -136,7 +136,7 @@ class Streams:
         stream.open_nbytes += event.nbytes
         self._ask(stream, 0, 0)
         self._count(stream, count, event.nbytes)
-        self.wait(piece, self.backlog.append)
+        self.wait(piece)
 
     def on_exhausted(self, event: Exhausted, now: float) -> None:
         """The stream may end when its calls have."""
@@ -231,7 +231,7 @@ class Streams:
 
     # ----------------------------------------------------------------------------------------- outcomes
 
-    def wait(self, piece: Piece, place: Callable[[Piece], None]) -> None:
+    def wait(self, piece: Piece) -> None:
         """Calls that now wait, unless they are not to be run."""
         stream = self.of(piece)
         if stream.ending is not None:
@@ -239,10 +239,10 @@ class Streams:
         elif piece.first in stream.killed:  # it was about to begin, and has not
             rest = piece.cut(1, piece.count)
             if rest.count:
-                place(rest)
+                self.backlog.put(rest)
             self.end_like(piece.cut(0, 1), Fault(0, FaultKind.KILLED))
         else:
-            place(piece)
+            self.backlog.put(piece)
 
     def stop(self, stream: Stream, ending: Fault) -> None:
         """End a stream before its time: what waits ends like `ending`, what runs may finish."""
