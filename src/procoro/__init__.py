@@ -4,14 +4,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procoro.executor import Executor
     from procoro.kernel import cores as cpu_count
     from procoro.pool import Pool
     from procoro.results import MapResult, Result, Stream
 
 __version__ = "0.1.0"
-__all__ = ["MapResult", "Pool", "Result", "Stream", "cpu_count"]
+__all__ = ["Executor", "MapResult", "Pool", "Result", "Stream", "cpu_count"]
 
 _HOMES = {
+    "Executor": ("procoro.executor", "Executor"),
     "Pool": ("procoro.pool", "Pool"),
     "Result": ("procoro.results", "Result"),
     "MapResult": ("procoro.results", "MapResult"),

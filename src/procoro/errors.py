@@ -23,8 +23,12 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import signal
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+try:
+    from concurrent.futures.process import BrokenProcessPool
+except RuntimeError:  # it cannot be imported at the interpreter's end; and nobody can have it, to catch it
+    from concurrent.futures import BrokenExecutor as BrokenProcessPool  # type: ignore[assignment]
 
 
 class ProcoroError(Exception):
@@ -69,7 +73,7 @@ class CallKilled(ProcoroError):
     """`Result.kill()` ended the call while it was running."""
 
 
-class PoolTerminated(ProcoroError, RuntimeError):
+class PoolTerminated(ProcoroError, BrokenProcessPool):
     """The pool was terminated before the call had ended."""
 
 

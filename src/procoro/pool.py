@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from procoro import kernel
+from procoro.calls import FaultKind
 from procoro.engines.template import TemplateProcess
 
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
-    from procoro.results.failures import Context
+    from procoro.results.failures import Context, error_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
@@ -31,10 +32,10 @@ if TYPE_CHECKING:
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Parts, Result, SequenceSource, Stream
-    global call_back, codec, m, size_of
+    global call_back, codec, error_of, m, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
-    from procoro.results.failures import Context
+    from procoro.results.failures import Context, error_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
@@ -97,6 +98,7 @@ class Pool:
         self._name = name
         self._size = size
         self._state = "RUN"
+        self._finishes_at_exit = False
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
@@ -302,7 +304,7 @@ class Pool:
         `chunksize`: calls that travel together; None: learnt from their run time. `timeout` and `retries`: as for
         the pool, whose they replace.
         """
-        return self._imap(func, iterable, chunksize, timeout, retries, ordered=True)
+        return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=True)
 
     def imap_unordered(
         self,
@@ -314,12 +316,13 @@ class Pool:
         retries: int | None = None,
     ) -> Stream[T]:
         """As `imap`, with the values as they are done, in any order."""
-        return self._imap(func, iterable, chunksize, timeout, retries, ordered=False)
+        return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=False)
 
     def _imap(
         self,
         func: Callable[..., T],
         iterable: Iterable[Any],
+        shape: int,
         chunksize: int | None,
         timeout: float | None,
         retries: int | None,
@@ -329,7 +332,7 @@ class Pool:
         again = self._retries if retries is None else _count("retries", retries, 0)
         if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
             raise TypeError(f"{type(iterable).__name__!r} object is not iterable")
-        context = self._context(func, codec.ONE, limit)
+        context = self._context(func, shape, limit)
         inbox = Inbox(context)
         self._stream(func, iterable, context, inbox, chunksize, again, window=True, ordered=ordered)
         return Stream(inbox)
@@ -384,10 +387,14 @@ class Pool:
 
     def close(self) -> None:
         """Take no more calls. The workers leave when all that were handed in have ended."""
+        self._close(cancel=False)
+
+    def _close(self, cancel: bool) -> None:
         with self._lock:
             if self._state == "RUN":
                 self._state = "CLOSE"
-                self._conductor.tell(m.CloseAsked())
+            if self._state == "CLOSE":
+                self._conductor.tell(m.CloseAsked(cancel))
 
     def terminate(self) -> None:
         """End all calls and workers now; calls that had not ended raise `PoolTerminated`. Waits for the workers."""
@@ -438,11 +445,20 @@ class Pool:
 
     # ------------------------------------------------------------------------------------------- helpers
 
-    def _check_running(self) -> None:
-        if self._state != "RUN" or self._conductor.ended.is_set():
-            from procoro import errors
+    def _is_open(self) -> bool:
+        return self._state == "RUN" and self._conductor.over is None and not self._conductor.ended.is_set()
 
-            raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
+    def _check_running(self) -> None:
+        if self._is_open():
+            return
+        from procoro import errors
+
+        if self._state == "FORKED":
+            raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
+        over = self._conductor.over
+        if over is not None and over.kind == FaultKind.GAVE_UP:
+            raise error_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None))
+        raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
 
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:
         return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit)
@@ -473,10 +489,17 @@ class Pool:
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-def _terminate_all() -> None:
-    """At exit: a forgotten pool is terminated."""
-    for pool in list(_pools):
-        if not pool._conductor.ended.is_set():
+def _end_all() -> None:
+    """At exit: an executor finishes its calls, a forgotten pool is terminated."""
+    living = [pool for pool in _pools if not pool._conductor.ended.is_set()]
+    executors = [pool for pool in living if pool._finishes_at_exit and pool._state in ("RUN", "CLOSE")]
+    try:
+        for pool in executors:
+            pool.close()
+        for pool in executors:
+            pool.join()
+    finally:  # also at a Ctrl-C
+        for pool in living:
             pool.terminate()
 
 
@@ -487,7 +510,7 @@ def _forget_in_child() -> None:
     _pools.clear()
 
 
-atexit.register(_terminate_all)
+atexit.register(_end_all)
 os.register_at_fork(after_in_child=_forget_in_child)
 
 

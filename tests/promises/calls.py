@@ -316,3 +316,22 @@ def length(data: Any) -> int:
 
 def call(function: Callable[[], Any]) -> Any:
     return function()
+
+
+class Tagged:
+    """An object that can be watched for its end."""
+
+    def __init__(self, tag: object = None) -> None:
+        self.tag_ = tag
+
+    def tag(self) -> object:
+        return self.tag_
+
+
+def tagged(tag: object) -> Tagged:
+    return Tagged(tag)
+
+
+def touch(path: str) -> None:
+    with open(path, "w"):
+        pass

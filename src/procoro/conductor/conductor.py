@@ -37,8 +37,8 @@ class Sink(Protocol):
     def deliver(self, outcome: Run | Fault) -> None:
         """Calls have ended."""
 
-    def end(self, error: BaseException | None) -> None:
-        """No more will come. `error`: what the input iterator raised."""
+    def end(self, error: Fault | BaseException | None) -> None:
+        """No more will come. `error`: what the input iterator raised, or why it was not pulled to its end."""
 
     def abort(self, ending: Fault | BaseException) -> None:
         """What has not been delivered never will be: it ends like this."""
@@ -54,7 +54,7 @@ class StreamSide:
         self.shape = shape
         self.sink = sink
         self.source: Source | None = None
-        self.error: BaseException | None = None
+        self.error: Fault | BaseException | None = None
         self.finished = False
 
 
@@ -98,6 +98,11 @@ class Conductor:
             self.ended.wait()
             raise
         self.crank.post(self._start)
+
+    @property
+    def over(self) -> Fault | None:
+        """How every call ends from now on, once the pool was terminated or given up."""
+        return self._scheduler.over
 
     def _start(self) -> None:
         self.crank.add(self)
@@ -241,18 +246,19 @@ class Conductor:
             case m.Answer():
                 self._answers.pop(effect.ticket, _nobody)(effect.yes)
             case m.StopPulling():
-                self._stop_pulling(effect.stream)
+                self._stop_pulling(effect)
             case m.GiveUp():
                 logger.error("procoro: no worker can be started, the pool is given up")
             case m.Ended():
                 self._end()
 
-    def _stop_pulling(self, stream: int) -> None:
-        source = self._streams[stream].source
-        if source is not None:
-            source.stop()
+    def _stop_pulling(self, effect: m.StopPulling) -> None:
+        side = self._streams[effect.stream]
+        side.error = effect.ending
+        if side.source is not None:
+            side.source.stop()
         else:
-            self._finished(stream, None)
+            self._finished(effect.stream, None)
 
     def _send(self, effect: m.Send) -> None:
         side = self._streams[effect.stream]
@@ -287,7 +293,7 @@ class Conductor:
         side = self._streams.get(stream)
         if side is not None and not side.finished:
             side.finished = True
-            side.error = error
+            side.error = error or side.error
             self._events.append(m.Exhausted(stream))
 
     def _end(self) -> None:

@@ -114,18 +114,26 @@ class IteratorSource:
         if basket.values:
             self._take_away(basket)
             return
+        try:
+            self._wake()
+        except RuntimeError as error:  # no thread can be started: this stream ends, and no other
+            self._stopped = True
+            self._finish(error)
+
+    def _wake(self) -> None:
         self._asked.put(None)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="procoro-feeder", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="procoro-feeder", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self) -> None:
         """As in `Source`. What is being pulled now may block for ever; nobody waits for it."""
         self._stopped = True
-        self._asked.put(None)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="procoro-feeder", daemon=True)
-            self._thread.start()
+        try:
+            self._wake()
+        except RuntimeError:
+            pass  # no thread can be started, and none had touched the iterator
         self._finish(None)
 
     def _take_away(self, basket: _Basket) -> None:

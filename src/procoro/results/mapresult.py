@@ -33,15 +33,17 @@ class MapResult(Generic[T]):
         self._done = threading.Event()
         self._lock = threading.Lock()
         self._outcome: tuple[bool, Any] | None = None
+        self._end: Fault | BaseException | None = None  # why there is more that was not run
         self._awaiting: list[asyncio.Future[None]] = []
 
     def deliver(self, outcome: Run | Fault) -> None:
         """As in `Sink`."""
         self._parts[outcome.first] = Outcomes(outcome, self._context)
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
         with self._lock:
+            self._end = error
             self._done.set()
             awaiting, self._awaiting = self._awaiting, []
         wake(awaiting)
@@ -54,10 +56,8 @@ class MapResult(Generic[T]):
 
     def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""
-        error = error_of(ending, self._context) if isinstance(ending, Fault) else ending
-        with self._lock:
-            self._outcome = False, error
-        self.end(error)
+        self._parts.clear()
+        self.end(ending)
 
     def _open(self) -> tuple[bool, Any]:
         with self._lock:
@@ -78,6 +78,8 @@ class MapResult(Generic[T]):
                 if not ok:
                     return False, outcome
                 values.append(outcome)
+        if self._end is not None:
+            return False, error_of(self._end, self._context) if isinstance(self._end, Fault) else self._end
         return True, values
 
     def get(self, timeout: float | None = None) -> list[T]:

@@ -43,7 +43,7 @@ class Batch:
             self.results[index]._settle(outcomes, awaiting)
         wake(awaiting)
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
         self.results.clear()  # they refer to us: in a circle, their values would wait for the collector
 

@@ -40,15 +40,15 @@ class Inbox:
             self.ready.append(Outcomes(outcome, self.context))
             self._wake()
 
-    def end(self, error: BaseException | None) -> None:
+    def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
-        self.error = error
+        self.error = error_of(error, self.context) if isinstance(error, Fault) else error
         self.over = True
         self._wake()
 
     def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""
-        self.end(error_of(ending, self.context) if isinstance(ending, Fault) else ending)
+        self.end(ending)
 
     def _wake(self) -> None:
         with self._arrived:
@@ -92,21 +92,27 @@ class Stream(Generic[T]):
         self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
 
     def __iter__(self) -> Iterator[T]:
-        return itertools.chain.from_iterable(iter(self._next_values, None))
+        return itertools.chain.from_iterable(iter(self.next_values, None))
 
-    def _next_values(self) -> Iterator[T] | None:
-        """An iterator over values that are here, waiting for some; None at the end. Raises a call's exception."""
-        for value in self._values:
-            return itertools.chain([value], self._values)
+    def next_values(self, timeout: float | None = None) -> Iterator[T] | None:
+        """The values that are here, waiting for some if need be; None at the end. Raises as `next`."""
+        deadline = None
         while True:
-            if self._advance():
+            if operator.length_hint(self._values) or self._advance():
                 return self._values
             if (failure := self._next_failure()) is not None:
                 return iter([self._opened(failure)])
             if self._ended():
                 return None
             refuse_in_crank(self._inbox.context.conductor)
-            self._inbox.wait(None)
+            if timeout is None:
+                self._inbox.wait(None)
+                continue
+            deadline = deadline or time.monotonic() + timeout
+            if not self._inbox.wait(max(0.0, deadline - time.monotonic())):
+                from procoro import errors
+
+                raise errors.WaitTimeout(f"{self._inbox.context.function}: no outcome within {timeout} s")
 
     def __next__(self) -> T:
         return self.next()
@@ -118,25 +124,12 @@ class Stream(Generic[T]):
             StopIteration: there are no more.
             procoro.errors.WaitTimeout: nothing has come; the stream can be asked again.
         """
-        deadline = None
-        while True:
-            for value in self._values:
+        for value in self._values:
+            return value
+        while (values := self.next_values(timeout)) is not None:
+            for value in values:  # none, if another thread was faster
                 return value
-            if (failure := self._next_failure()) is not None:
-                return self._opened(failure)
-            if self._advance() or self._failures:
-                continue
-            if self._ended():
-                raise StopIteration
-            refuse_in_crank(self._inbox.context.conductor)
-            if timeout is None:
-                self._inbox.wait(None)
-                continue
-            deadline = deadline or time.monotonic() + timeout
-            if not self._inbox.wait(max(0.0, deadline - time.monotonic())):
-                from procoro import errors
-
-                raise errors.WaitTimeout(f"{self._inbox.context.function}: no outcome within {timeout} s")
+        raise StopIteration
 
     def _advance(self) -> bool:
         """Take the next run of outcomes that has arrived; True if there are values in hand."""
@@ -181,7 +174,7 @@ class Stream(Generic[T]):
             del failure, outcome
 
     def _ended(self) -> bool:
-        """Is there nothing more? Raises, once, what the input iterator raised."""
+        """Is there nothing more? Raises, once, what the input iterator raised, or why it was not pulled to its end."""
         inbox = self._inbox
         if not inbox.over or inbox.ready:
             return False

@@ -220,9 +220,13 @@ class Tick:
 
 
 class CloseAsked:
-    """No more streams will be opened; let the workers go when all calls have ended."""
+    """No more streams will be opened; let the workers go when all calls have ended. `cancel`: those that have not
+    begun, too."""
 
-    __slots__ = ()
+    __slots__ = ("cancel",)
+
+    def __init__(self, cancel: bool = False) -> None:
+        self.cancel = cancel
 
 
 class TerminateAsked:
@@ -328,12 +332,13 @@ class Pull:
 
 
 class StopPulling:
-    """This stream wants no more inputs: close its iterator."""
+    """This stream wants no more inputs: close its iterator. `ending`: why those that are left will never be calls."""
 
-    __slots__ = ("stream",)
+    __slots__ = ("ending", "stream")
 
-    def __init__(self, stream: int) -> None:
+    def __init__(self, stream: int, ending: Fault | None = None) -> None:
         self.stream = stream
+        self.ending = ending
 
 
 class Deliver:

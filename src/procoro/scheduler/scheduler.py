@@ -177,10 +177,9 @@ class Scheduler:
         stream = self.streams.by_number.get(event.stream)
         if stream is None:
             return
+        self.streams.stop_pulling(stream)
         if event.drop:
             self._stop(stream, Fault(0, FaultKind.CANCELLED))
-        else:
-            self.streams.stop_pulling(stream)
 
     def _stop(self, stream: Stream, ending: Fault) -> None:
         """End a stream before its time: all its calls that have not begun."""
@@ -463,6 +462,9 @@ class Scheduler:
 
     def _on_close_asked(self, event: CloseAsked, now: float) -> None:
         self.closing = True
+        if event.cancel:
+            for stream in list(self.streams.by_number.values()):
+                self._stop(stream, Fault(0, FaultKind.CANCELLED))
 
     def _on_terminate_asked(self, event: TerminateAsked, now: float) -> None:
         self.closing = True

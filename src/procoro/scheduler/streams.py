@@ -223,11 +223,11 @@ class Streams:
         stream.window = False
         self._close(stream)
 
-    def stop_pulling(self, stream: Stream) -> None:
+    def stop_pulling(self, stream: Stream, ending: Fault | None = None) -> None:
         """Whoever pulls closes the iterator and answers `Exhausted`; till then the stream stays open."""
         if self._pulled.pop(stream.opened.stream, None) is not None:
             stream.stopped = True
-            self._do(StopPulling(stream.opened.stream))
+            self._do(StopPulling(stream.opened.stream, ending))
 
     # ----------------------------------------------------------------------------------------- outcomes
 
@@ -248,7 +248,7 @@ class Streams:
         """End a stream before its time: what waits ends like `ending`, what runs may finish."""
         if not stream.ended:
             stream.ending = ending
-            self.stop_pulling(stream)
+            self.stop_pulling(stream, ending)
             stream.resting = 0
             for piece in self.backlog.remove_all(stream.opened.stream):
                 self.end_like(piece, ending)

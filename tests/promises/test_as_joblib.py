@@ -1,0 +1,127 @@
+"""procoro as joblib's backend, by itself and below scikit-learn."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed, parallel_config
+
+import procoro.joblib
+from procoro.errors import CallTimeout, WorkerDied
+from tests.gate import Gate
+from tests.promises import calls
+from tests.promises.looks import gone, wait_until
+
+procoro.joblib.register_procoro()
+
+
+@pytest.fixture(autouse=True)
+def _backend() -> Iterator[None]:
+    with parallel_config(backend="procoro", n_jobs=2):
+        yield
+    kept, procoro.joblib._kept = procoro.joblib._kept, None
+    if kept is not None:
+        kept[1].kill_workers()
+
+
+def test_calls_run_in_workers() -> None:
+    assert Parallel()(delayed(calls.double)(i) for i in range(500)) == [2 * i for i in range(500)]
+    pids = set(Parallel(batch_size=1)(delayed(calls.pid)(i) for i in range(50)))
+    assert os.getpid() not in pids and 1 <= len(pids) <= 2
+
+
+def test_lambdas_and_generators() -> None:
+    offset = 5
+    assert list(Parallel(return_as="generator")(delayed(lambda x: x + offset)(i) for i in range(50))) == [
+        i + 5 for i in range(50)
+    ]
+    unordered = Parallel(return_as="generator_unordered")(delayed(calls.double)(i) for i in range(50))
+    assert sorted(unordered) == [2 * i for i in range(50)]
+
+
+def test_workers_are_kept_from_one_call_to_the_next() -> None:
+    first, second = (set(Parallel(batch_size=1)(delayed(calls.pid)(i) for i in range(50))) for _ in range(2))
+    assert first & second
+
+
+def test_large_arrays_arrive() -> None:
+    array = np.arange(1_000_000, dtype=float).reshape(1000, 1000)
+    sums = Parallel()(delayed(np.sum)(array[i::4]) for i in range(4))
+    assert sum(sums) == array.sum()
+    back = Parallel()(delayed(np.negative)(array) for _ in range(2))
+    assert all(np.array_equal(one, -array) for one in back)
+
+
+def test_an_exception_ends_the_others(gate: Gate) -> None:
+    with pytest.raises(ZeroDivisionError):
+        Parallel(batch_size=1)(delayed(f)(x) for f, x in [(calls.stand, gate), (lambda x: x / 0, 1)])
+    assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4], "and it goes on with new workers"
+    pid = gate.reached()
+    wait_until(lambda: gone(pid), "the other call was ended")
+
+
+def test_a_death_is_an_error_and_not_a_hang() -> None:
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        Parallel(batch_size=1)(delayed(f)() for f in [calls.pid, calls.kill_self, calls.pid])
+    assert len(Parallel()(delayed(calls.pid)() for _ in range(3))) == 3
+
+
+def test_what_an_executor_takes_can_be_told(gate: Gate) -> None:
+    with parallel_config(backend="procoro", n_jobs=2, timeout=0.2), pytest.raises(CallTimeout):
+        Parallel(batch_size=1)(delayed(calls.stand)(gate) for _ in range(2))
+
+
+def test_workers_use_their_share_of_the_cores() -> None:
+    with parallel_config(backend="procoro", n_jobs=2, inner_max_num_threads=1):
+        assert set(Parallel()(delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(4))) == {"1"}
+
+
+@pytest.mark.parametrize("n_jobs", [1, None])
+def test_one_job_runs_in_the_caller(n_jobs: int | None) -> None:
+    with parallel_config(backend="procoro", n_jobs=n_jobs):
+        assert Parallel()(delayed(calls.pid)() for _ in range(2)) == [os.getpid()] * 2
+
+
+def test_numbers_of_jobs() -> None:
+    backend = procoro.joblib.ProcoroBackend()
+    assert backend.effective_n_jobs(3) == 3
+    assert backend.effective_n_jobs(-1) >= backend.effective_n_jobs(-2) >= 1
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        backend.effective_n_jobs(0)
+
+
+def test_the_users_inputs_are_pulled_outside_of_procoros_thread() -> None:
+    seen = set()
+
+    def inputs() -> Iterator[int]:
+        for i in range(100):
+            seen.add(threading.current_thread().name)
+            yield i
+
+    Parallel(batch_size=1, pre_dispatch=2)(delayed(calls.double)(i) for i in inputs())
+    assert "procoro" not in seen and len(seen) > 1
+
+
+def test_nested_parallel_calls() -> None:
+    assert Parallel()(delayed(nested)(i) for i in range(4)) == [[0, i, 2 * i] for i in range(4)]
+
+
+def nested(i: int) -> list[int]:
+    return Parallel(n_jobs=2)(delayed(lambda k: i * k)(k) for k in range(3))  # type: ignore[no-any-return]
+
+
+def test_scikit_learn_searches_on_it() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import GridSearchCV
+
+    x, y = datasets.make_classification(200, 10, random_state=0)
+
+    def search(backend: str) -> list[float]:
+        with parallel_config(backend=backend, n_jobs=2):
+            found = GridSearchCV(RandomForestClassifier(5, random_state=0), {"max_depth": [2, 4]}, cv=2).fit(x, y)
+        return list(found.cv_results_["mean_test_score"])
+
+    assert search("procoro") == search("sequential")
