@@ -23,6 +23,13 @@ ROOMS = ("backlog", "batching", "fleet", "streams", "scheduler")  # each imports
 MUTANTS = [
     ("a lost requeue", "scheduler", "self.streams.wait(piece)", "pass"),
     ("a lost retry", "streams", "for piece in self.backlog.due(now):", "for piece in ():"),
+    (
+        "a stream that ends short in silence",
+        "streams",
+        "self.stop_pulling(stream, ending)",
+        "self.stop_pulling(stream)",
+    ),
+    ("calls that nobody cancels", "scheduler", "if event.cancel:", "if False:"),
     ("a double delivery", "streams", "self._do(Deliver(stream.opened.stream, ready))", "\\g<0>; \\g<0>"),
     ("a culprit that also waits again", "scheduler", "sent.recorded + started)", "sent.recorded)"),
     (

@@ -47,7 +47,9 @@ class Source:
         self.stopped = False  # StopPulling was asked for
         self.exhausted = False
         self.ended = False
-        self.dropped = False
+        self.dropped = False  # calls that have not begun may be cancelled
+        self.left_early = False  # by the consumer
+        self.why: Fault | None = None  # it was stopped
         self.detached = False  # or unbounded
         self.delivered = 0
         self.consumed = 0
@@ -163,6 +165,8 @@ class Truth:
         assert not source.ended, f"stream {stream} ends twice"
         assert source.exhausted, f"stream {stream} ends before its inputs"
         assert source.delivered == len(source.calls), f"stream {stream} ends with calls open"
+        if source.left and not source.left_early:
+            assert source.why is not None, f"stream {stream} ends short, and nobody is told"
         source.ended = True
 
     def answer(self, ticket: int, yes: bool) -> None:

@@ -93,6 +93,7 @@ class Users:
         else:
             drop = self.rng.random() < 0.5
             source.dropped = source.dropped or drop
+            source.left_early = True
             self.world.tell(m.Drained(source.number, drop))
 
     def _detach(self, source: Source) -> None:
@@ -122,7 +123,13 @@ class Users:
         if self.rng.random() < 0.3:
             self.terminate()
             return
-        self.world.tell(m.CloseAsked())
+        cancel = self.rng.random() < 0.3
+        for source in self.truth.sources.values() if cancel else ():
+            source.dropped = True
+        self.world.tell(m.CloseAsked(cancel))
+        if cancel and not self.world.told:
+            waiting = [lane.pieces for lane in self.world.scheduler.backlog.lanes.values() if lane.pieces]
+            assert not waiting, f"{waiting} still wait, and were to be cancelled"
         if self.rng.random() < 0.3:
             self._wait_for_the_end()
         if self.rng.random() < 0.2:

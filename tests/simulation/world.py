@@ -361,6 +361,7 @@ class World:
             return
         assert source.opened.pulled and not source.stopped and not source.exhausted, "stopped for nothing"
         source.stopped = True
+        source.why = effect.ending
         self.at(self.rng.choice((0.0, 0.1)) * self.rng.random(), lambda: self.exhaust(source))
 
     def _deliver(self, effect: m.Deliver) -> None:
