@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
-STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped
+STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped,
+RESUMED = 0.1  # and only so many of them count
 
 
 class Turned(Protocol):
@@ -41,6 +42,7 @@ class Crank:
         self._calls: deque[Callable[[], None]] = deque()
         self._wake_read, wake_write = os.pipe()
         # A file, which knows that it is closed: its number may have been given to a file of the user's by then.
+        self._wake_lock = threading.RLock()  # not in the midst of a write; a signal handler may post while we post
         self._wake_write = io.FileIO(wake_write, "wb")
         try:
             self._selector = selectors.DefaultSelector()
@@ -90,7 +92,8 @@ class Crank:
         if not self._awake:
             self._awake = True
             try:
-                self._wake_write.write(b".")  # if it is full, the crank will wake anyway
+                with self._wake_lock:
+                    self._wake_write.write(b".")  # if it is full, the crank will wake anyway
             except ValueError:  # it was closed meanwhile
                 self._call_all()
         elif self._over:
@@ -128,10 +131,11 @@ class Crank:
         """Seconds for which this process has been running.
 
         A process that was stopped for a minute (SIGSTOP, a suspended machine) finds every deadline passed, though
-        nobody had a chance to meet it: that minute does not count.
+        nobody had a chance to meet it: that minute does not count. (Nor does one that a callback keeps this thread.)
         """
         seen = time.monotonic()
-        self._now += min(seen - self._seen, STOPPED)
+        passed = seen - self._seen
+        self._now += passed if passed < STOPPED else RESUMED
         self._seen = seen
         return self._now
 
@@ -145,7 +149,7 @@ class Crank:
         wake_at: float | None = None
         while True:
             with self._lock:
-                if not self.users and not self._calls and not self._later:
+                if not self.users and not self._calls:
                     break
             timeout = None
             if self._calls:
@@ -162,20 +166,22 @@ class Crank:
             now = self.now()  # once: what is put off again here waits for the next round
             while self._later and self._later[0][0] <= now:
                 self._call(heapq.heappop(self._later)[2])
-            wake_at = self._later[0][0] if self._later else None
-            for turned in list(self._turned):
-                due = self._turn(turned)
-                if due is not None and (wake_at is None or due < wake_at):
-                    wake_at = due
+            dues = [due for turned in list(self._turned) if (due := self._turn(turned)) is not None]
+            if self._later:  # also what was put off by a turn
+                dues.append(self._later[0][0])
+            wake_at = min(dues, default=None)
         # What is posted from here on is refused by pools that have ended; whoever is last to look calls it.
         self._over = True
         self._call_all()
+        while self._later:  # nobody waits for its time any more
+            self._call(heapq.heappop(self._later)[2])
         self._close()
 
     def _close(self) -> None:
         self._selector.close()
         os.close(self._wake_read)
-        self._wake_write.close()
+        with self._wake_lock:
+            self._wake_write.close()
 
     def _call_all(self) -> None:
         while self._calls:

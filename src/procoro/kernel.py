@@ -5,9 +5,11 @@ procoro is made for Linux (x86-64 and ARM64). What another system lacks is refus
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
+import time
 
 if sys.platform == "win32":
     raise ImportError("procoro does not support Windows yet: it needs fork and descriptors that can be passed")
@@ -20,6 +22,7 @@ MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
 STORES_IN_ORDER = os.uname().machine in ("x86_64", "AMD64", "i686")
+KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 
 
 def shared_file(name: str, size: int = 0) -> int:
@@ -29,6 +32,14 @@ def shared_file(name: str, size: int = 0) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.ftruncate(fd, size)
     return fd
+
+
+def punch_hole(fd: int, start: int, size: int) -> None:
+    """Give the memory of a part of a shared file back: it reads as zeros from now on. Whole pages only."""
+    import ctypes
+
+    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+    fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size))  # where it cannot, it is kept
 
 
 def occupy_standard() -> None:
@@ -78,10 +89,12 @@ def barrier() -> None:
 
     The asymmetric half of a Dekker handshake (Linux: membarrier): workers pay nothing.
     """
-    if MEMBARRIER is None or _membarrier(MEMBARRIER_GLOBAL_EXPEDITED) < 0:
-        import time
-
-        time.sleep(0.001)  # no such call: store buffers drain within nanoseconds
+    try:
+        done = MEMBARRIER is not None and _membarrier(MEMBARRIER_GLOBAL_EXPEDITED) >= 0
+    except (ImportError, OSError):  # no descriptor is free to load ctypes
+        done = False
+    if not done:
+        time.sleep(0.001)  # store buffers drain within nanoseconds
 
 
 def umask() -> int:
@@ -96,13 +109,14 @@ def umask() -> int:
 def cores() -> int:
     """Cores that this process may use: its affinity, within its cgroup's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        if quota != "max":
+    for folder in _cgroups("cpu"):
+        try:
+            with open(f"{folder}/cpu.max") as file:
+                quota, period = file.read().split()
+        except OSError:  # v1
+            quota, period = f"{_number(f'{folder}/cpu.cfs_quota_us')}", f"{_number(f'{folder}/cpu.cfs_period_us')}"
+        if quota.isdigit() and period.isdigit():  # not "max", -1 or None
             count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
     return max(1, count)
 
 
@@ -116,19 +130,79 @@ def resident(pid: int) -> int:
 
 
 def memory_left() -> tuple[int, int]:
-    """Bytes that can still be had, and bytes in all: the tighter of the machine and its cgroup."""
-    total = available = 0
-    with open("/proc/meminfo", "rb") as file:
-        for line in file:
-            if line.startswith(b"MemTotal:"):
-                total = int(line.split()[1]) * 1024
-            elif line.startswith(b"MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-                break
-    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
-    if limit and used is not None and limit - used < available:
-        return limit - used, limit
-    return available, total
+    """Bytes that can still be had, and bytes in all: the tightest of the machine and the cgroups we are in.
+
+    Where that cannot be learnt, because no descriptor is free, there is plenty.
+    """
+    total = left = sys.maxsize
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemTotal:"):
+                    total = int(line.split()[1]) * 1024
+                elif line.startswith(b"MemAvailable:"):
+                    left = int(line.split()[1]) * 1024
+                    break
+    except OSError:
+        pass
+    for folder in _cgroups("memory"):
+        limit = _number(f"{folder}/memory.max") or _number(f"{folder}/memory.limit_in_bytes")
+        used = _number(f"{folder}/memory.current") or _number(f"{folder}/memory.usage_in_bytes")
+        if limit and used is not None and limit - used < left:
+            room = limit - used + _cached(folder)
+            if room < left:
+                left, total = room, limit
+    return left, total
+
+
+def _cached(folder: str) -> int:
+    """Bytes of files in memory: they count as used by the cgroup, and are dropped when others need the room."""
+    try:
+        with open(f"{folder}/memory.stat") as file:
+            stat = dict(line.split() for line in file)
+    except OSError:
+        return 0
+    # v1 tells the sum over the groups within as "total_..."; v2 tells nothing else.
+    return sum(int(stat.get(f"total_{name}", stat.get(name, 0))) for name in ("active_file", "inactive_file"))
+
+
+def _cgroups(controller: str) -> list[str]:
+    """The folders of the cgroups whose limits hold for this process."""
+    try:
+        return _cgroups_at_first(controller)
+    except OSError:  # not Linux; or no descriptor is free
+        return []
+
+
+@functools.cache
+def _cgroups_at_first(controller: str) -> list[str]:
+    with open("/proc/self/cgroup") as groups, open("/proc/self/mountinfo") as mounts:
+        return cgroup_folders(controller, groups.read(), mounts.read())
+
+
+def cgroup_folders(controller: str, groups: str, mounts: str) -> list[str]:
+    """Read the process's `cgroup` and `mountinfo`: v2, and v1 of this controller; its own group, and all around it."""
+    paths: dict[str, str] = {}  # by type of file system
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            paths["cgroup" if controllers else "cgroup2"] = path
+    folders = []
+    for line in mounts.splitlines():
+        mount, _, source = line.partition(" - ")
+        root, point = mount.split()[3:5]
+        kind, options = source.split()[0], source.split()[-1].split(",")
+        if kind not in paths or (kind == "cgroup" and controller not in options):
+            continue
+        # A container may see only its own part of the tree; the path is told from the top all the same.
+        root = root.rstrip("/")
+        path = paths[kind]
+        folder = (point + path.removeprefix(root)).rstrip("/") if f"{path}/".startswith(f"{root}/") else point
+        folders.append(folder)
+        while folder != point:
+            folder = os.path.dirname(folder)
+            folders.append(folder)
+    return folders
 
 
 def out_of_memory_kills() -> int:

@@ -47,6 +47,11 @@ def _import_the_rest() -> None:
 
 T = TypeVar("T")
 P = ParamSpec("P")
+Where = TypeVar("Where", int, int | None)
+
+# What calls have in common that travel together: where their function stands (None: with each call), whether their
+# inputs are plain, and the function's name where it stands nowhere
+Alike = tuple[int | None, bool, str]
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
 GATHERED = 256  # submits in one batch
@@ -103,8 +108,8 @@ class Pool:
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
         self._adding = False
-        self._gathered: deque[tuple[Batch, tuple[int, bool]]] = deque()
-        self._open: tuple[Batch, tuple[int, bool]] | None = None
+        self._gathered: deque[tuple[Batch, Alike]] = deque()
+        self._open: tuple[Batch, Alike] | None = None
         arguments = tuple(initargs)
         template = TemplateProcess.acquire()
         try:
@@ -149,19 +154,19 @@ class Pool:
 
     def _submit(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Result[T]:
         self._check_running()
-        place = self._pack_function(fn, again=False)
-        plain = not kwargs and codec.SCALARS.issuperset(map(type, args))
-        value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs))
-        key = (place, plain)
+        place = self._pack_function(fn, self._conductor.packer.submitted)
+        plain = not kwargs and place is not None and codec.SCALARS.issuperset(map(type, args))
+        value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs), fn if place is None else None)
+        alike = (place, plain, _name_of(fn) if place is None else "")
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
             opened = False
             try:
                 self._check_running()
-                if within or self._open is None or self._open[1] != key or len(self._open[0].results) >= GATHERED:
+                if within or self._open is None or self._open[1] != alike or len(self._open[0].results) >= GATHERED:
                     opened = True
-                    batch = self._open_batch(fn, key)
+                    batch = self._open_batch(fn, alike)
                 else:
                     batch = self._open[0]
                 result: Result[T] = Result(batch, len(batch.results))
@@ -173,12 +178,12 @@ class Pool:
                     self._conductor.post(self._fetch)
         return result
 
-    def _open_batch(self, fn: Callable[..., Any], key: tuple[int, bool]) -> Batch:
+    def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
-        batch = Batch(self._context(fn, codec.FULL, self._timeout))
+        batch = Batch(self._context(fn, codec.CARRIED if alike[0] is None else codec.FULL, self._timeout))
         batch.context.stream = next(self._streams)
-        self._open = batch, key
-        self._gathered.append((batch, key))
+        self._open = batch, alike
+        self._gathered.append((batch, alike))
         return batch
 
     def _fetch(self) -> None:
@@ -192,13 +197,14 @@ class Pool:
             gathered, self._gathered, self._open = self._gathered, deque(), None
         finally:
             self._lock.release()
-        for batch, (place, plain) in gathered:
-            stream = batch.context.stream
+        for batch, (place, plain, name) in gathered:
+            stream, shape = batch.context.stream, batch.context.shape
             values, batch.values = batch.values, []
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = 64 * len(values) if plain else sum(map(size_of, values))
-            opened = m.Opened(stream, SUBMITS, place, total=len(items), timeout=self._timeout, retries=self._retries)
-            self._conductor.open_whole(opened, place, codec.FULL, batch, items, nbytes)
+            function = name or place  # whose run times are learnt
+            opened = m.Opened(stream, SUBMITS, function, total=len(items), timeout=self._timeout, retries=self._retries)
+            self._conductor.open_whole(opened, place or 0, shape, batch, items, nbytes)
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
         """Run `func(*args, **kwds)` in a worker and wait for its result."""
@@ -352,7 +358,7 @@ class Pool:
         if chunksize is not None:
             chunksize = min(_count("chunksize", chunksize, 1), 1024)
         self._check_running()
-        place = self._pack_function(func, again=True)
+        place = self._pack_function(func, self._conductor.packer.function)
         conductor, stream = self._conductor, next(self._streams)
         context.stream = stream
 
@@ -463,23 +469,24 @@ class Pool:
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:
         return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit)
 
-    def _pack_function(self, func: Callable[..., Any], again: bool) -> int:
+    def _pack_function(self, func: Callable[..., Any], pack: Callable[[Callable[..., Any]], Where]) -> Where:
         if not callable(func):
             raise TypeError(f"a callable is needed, got {func!r}")
         try:
-            return self._conductor.packer.function(func, again)
+            return pack(func)
         except Exception as error:
             self._check_running()  # it may have ended meanwhile, and its library with it
             raise _not_picklable(func, f"function {_name_of(func)}") from error
 
-    def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], carried: Callable[..., Any] | None) -> Any:
         try:
-            return self._conductor.packer.value((args, kwargs))
+            return self._conductor.packer.value((args, kwargs) if carried is None else (carried, args, kwargs))
         except Exception as error:
             self._check_running()
             for path, value in [
                 *((f"args[{index}]", value) for index, value in enumerate(args)),
                 *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
+                (f"function {_name_of(carried)}", carried),
             ]:
                 if codec.fails(value):
                     raise _not_picklable(value, path) from error
@@ -522,7 +529,7 @@ def _initializer(
 
     def pack(packer: codec.Packer, library: Library) -> tuple[int, int, bytes]:
         try:
-            place = packer.function(function, again=True)
+            place = packer.function(function)
         except Exception as error:
             raise _not_picklable(function, "initializer") from error
         try:

@@ -234,6 +234,7 @@ class Conductor:
         match effect:
             case m.StreamEnded():
                 side = self._streams.pop(effect.stream)
+                self.library.forget(side.place)
                 side.sink.end(side.error)
             case m.TakeBack():
                 self._engine.take_back(effect.worker)

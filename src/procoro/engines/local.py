@@ -26,6 +26,8 @@ from procoro.worker import state
 
 Tell = Callable[[Event], None]
 
+UNTOLD = 3.0  # seconds in which the template tells how a worker ended (if it is not stopped)
+
 
 class Member:
     """A worker, as the engine holds it."""
@@ -135,12 +137,15 @@ class LocalEngine:
     def _started(self, member: Member, pid: int, pidfd: int) -> None:
         if self._members.get(member.number) is not member:
             if pidfd >= 0:
+                _send_kill(pidfd)  # we waited no longer for its start
                 os.close(pidfd)
             return
         member.pid, member.pidfd = pid, pidfd
         if pidfd < 0:  # we could neither kill it nor see it die: it is to leave at once
             member.reason = os.strerror(errno.EMFILE)
             member.end.shutdown(socket.SHUT_RDWR)
+        else:
+            self._crank.watch(pidfd, lambda: self._wait_for_status(member))
         member.theirs.close()  # so that its end is seen here, and a send to the dead fails
         if member.killed:
             self._signal(member)
@@ -154,6 +159,11 @@ class LocalEngine:
             end = WorkerEnd(member.pid, status)
             end.reason = member.reason
             self._bury(member, end)
+
+    def _wait_for_status(self, member: Member) -> None:
+        """It is dead, and the template is to say how. One that is stopped holds nobody up."""
+        self._crank.unwatch(member.pidfd)
+        self._crank.call_later(UNTOLD, lambda: self._bury(member, WorkerEnd(member.pid, None)))
 
     def _template_died(self) -> None:
         """Workers live on without it; how they end can no more be learnt."""
@@ -199,13 +209,17 @@ class LocalEngine:
         if member is not None:
             member.killed = True
             self._signal(member)
+            if not member.pid:
+                self._crank.call_later(UNTOLD, lambda: self._give_start_up(member))
 
     def _signal(self, member: Member) -> None:
         if member.pidfd >= 0:
-            try:
-                signal.pidfd_send_signal(member.pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            _send_kill(member.pidfd)
+
+    def _give_start_up(self, member: Member) -> None:
+        """The template does not answer. If it forks this worker after all, that is killed or finds nobody here."""
+        if not member.pid:
+            self._bury(member, WorkerEnd(0, None))
 
     def retire(self, number: int) -> None:
         """Ask an idle worker to leave."""
@@ -376,6 +390,13 @@ def _not_started(reason: str) -> WorkerEnd:
     end = WorkerEnd(0, None)
     end.reason = reason
     return end
+
+
+def _send_kill(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def _standard(number: int) -> int:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from procoro import kernel
 from procoro.wire import channel
@@ -23,6 +23,7 @@ class TemplateProcess:
     """A running template. Ends when the last who uses it lets it go, or with this process."""
 
     _current: TemplateProcess | None = None
+    _held: ClassVar[set[TemplateProcess]] = set()  # also the dead, while lifelines of workers hang on them
     _lock = threading.Lock()
 
     def __init__(self) -> None:
@@ -35,9 +36,11 @@ class TemplateProcess:
         self.control, theirs = channel.pair()
         try:
             their_lifeline, self._lifeline = os.pipe()
+            self._held.add(self)
             try:
                 self.pid = _spawn(theirs.fileno(), their_lifeline)
             except BaseException:
+                self._held.discard(self)
                 os.close(self._lifeline)
                 raise
             finally:
@@ -73,19 +76,23 @@ class TemplateProcess:
         self.alive = False
         if crank is not None:
             crank.unwatch(self.control)
+        self._held.discard(self)
         os.close(self._lifeline)
         self.control.close()
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self._reap()
+        if self.pid:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._reap()
 
     def _reap(self) -> None:
+        """Wait for it, once: from then on its pid may be a stranger's."""
         try:
             os.waitpid(self.pid, 0)
         except ChildProcessError:  # somebody else's os.wait() was faster
             pass
+        self.pid = 0
 
     def start(self, fds: list[int], started: Started, exited: Exited) -> None:
         """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
@@ -107,6 +114,7 @@ class TemplateProcess:
             if not message:
                 self.alive = False
                 crank.unwatch(self.control)
+                self._reap()  # it is about to be dead; a pool may live on for days
                 for tell in list(self.on_death.values()):
                     tell()
             elif message[:1] == channel.STARTED:
@@ -124,11 +132,11 @@ class TemplateProcess:
 
 
 def _forget_in_child() -> None:
-    template = TemplateProcess._current
     TemplateProcess._current = None
     TemplateProcess._lock = threading.Lock()
-    if template is not None:
+    for template in TemplateProcess._held:
         template.forked()
+    TemplateProcess._held.clear()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)
@@ -141,16 +149,22 @@ def _spawn(control: int, lifeline: int) -> int:
     # Numbers above both, so that neither is in the other's way while they are moved.
     control_there = max(control, lifeline) + 1
     lifeline_there = control_there + 1
-    code = (
-        f"import sys; sys.path.insert(0, {root!r}); from procoro.worker.template import main; "
-        f"del sys.path[0]; main({control_there}, {lifeline_there})"
-    )
+    statements = [
+        "import signal, sys",
+        "signal.signal(signal.SIGINT, lambda *_: None)",  # first of all; see below
+        "signal.pthread_sigmask(signal.SIG_SETMASK, ())",
+        f"sys.path.insert(0, {root!r})",
+        "from procoro.worker.template import main",
+        "del sys.path[0]",
+        f"main({control_there}, {lifeline_there})",
+    ]
     actions = [
         (os.POSIX_SPAWN_DUP2, control, control_there),
         (os.POSIX_SPAWN_DUP2, lifeline, lifeline_there),
     ]
-    arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", code]
-    return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[])
+    arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", "; ".join(statements)]
+    # The terminal's Ctrl-C reaches the whole group: it must not end a Python that is just starting, with a traceback.
+    return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[signal.SIGINT])
 
 
 def _interpreter_flags() -> list[str]:

@@ -8,22 +8,30 @@ a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one
 from __future__ import annotations
 
 import itertools
-import os
+import operator
 import pickle
 import struct
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import types
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro.wire import blocks, record, twin
 from procoro.wire.blocks import BIG, Parts
+from procoro.wire.exceptions import ExceptionAsData as ExceptionAsData
+from procoro.wire.exceptions import Failure as Failure
+from procoro.wire.exceptions import pack_failure as pack_failure
 from procoro.wire.library import Library
 
-SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
-MAIN = b"__main__"
+NONE = type(None)
+SCALARS = frozenset({int, float, str, bytes, bool, NONE})
+# What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
+MAIN, CONNECTION, ASYNCIO = b"__main__", b"multiprocessing.connection", b"asyncio."
 
-# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1])
-ONE, STAR, FULL = range(3)
+# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2])
+ONE, STAR, FULL, CARRIED = range(4)
+# What may have no state but its name
+NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, type)
 
 
 class PlainInputs(list[Any]):
@@ -38,41 +46,80 @@ class PackedInputs(list[Any]):
 
 
 class Packer:
-    """Packs the functions and inputs of one pool, in the thread that hands them in."""
+    """Packs the functions and inputs of one pool, in the thread that hands them in.
+
+    No lock is held: packing runs the user's code, which may itself submit, as may a signal handler meanwhile.
+    """
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._lock = threading.Lock()
-        self._functions: dict[int, tuple[object, int, frozenset[str]]] = {}
+        self._named: dict[int, tuple[object, int]] = {}  # by id: those that are packed by their name
+        self._seen: dict[int, Seen] = {}  # by id: those that are packed by their value
 
-    def function(self, function: Callable[..., Any], again: bool) -> int:
-        """Where the function stands in the library. Raises what pickling raises.
-
-        `again`: look whether the globals of `__main__` that it names have changed in place.
-        """
-        known = self._functions.get(id(function))
-        if known is not None and known[0] is function and not known[2]:
+    def function(self, function: Callable[..., Any]) -> int:
+        """Where the function stands in the library, as it is now. Raises what pickling raises."""
+        known = self._named.get(id(function))
+        if known is not None and known[0] is function:
             return known[1]
-        data, names = self._dumps(function, None)
-        with self._lock:
-            versions: tuple[tuple[str, int], ...] = ()
-            if names:
-                definitions = _twin.definitions(names, again)
-                self._library.add_definitions(definitions)
-                versions = tuple(sorted((name, version) for name, version, _ in definitions if name in names))
-            place = self._library.add_function(data, versions)
-            if len(self._functions) > 256:
-                self._functions.clear()
-            self._functions[id(function)] = (function, place, frozenset(names))
+        named = _by_name(function)
+        if named is None:
+            return self._library.add_function(*self._pack(function, again=True))
+        place = self._library.add_function(named)
+        if len(self._named) > REMEMBERED:
+            self._named.clear()
+        self._named[id(function)] = function, place
         return place
+
+    def submitted(self, function: Callable[..., Any]) -> int | None:
+        """Where a function stands that is submitted by itself. None: it is to travel with its call.
+
+        Of what stands in the library, the small stays there. So whatever has a state of its own (a partial, a bound
+        method, an object) travels with each call, and a closure, of which there may be a new one for each call, comes
+        into the library when it is submitted again, unchanged.
+        """
+        known = self._named.get(id(function))
+        if known is not None and known[0] is function:
+            return known[1]
+        if _by_name(function) is not None:
+            return self.function(function)
+        if not isinstance(function, types.FunctionType):
+            return None
+        if "<" not in function.__qualname__:
+            return self._library.add_function(*self._pack(function, again=False))
+        seen = self._seen.get(id(function))
+        if seen is None or not seen.is_still(function):
+            if len(self._seen) > REMEMBERED:
+                self._seen.clear()
+            self._seen[id(function)] = Seen(function, self._seen)
+            return None
+        if seen.place is None:
+            packed, versions = self._pack(function, again=False)
+            if len(packed) > BIG:
+                return None
+            place = self._library.add_function(packed, versions)
+            if versions:  # they are to be looked at each time
+                return place
+            seen.place = place
+        return seen.place
+
+    def _pack(self, function: Callable[..., Any], again: bool) -> tuple[bytes, tuple[tuple[str, int], ...]]:
+        """The packed function, and the versions of the names of `__main__` that it holds.
+
+        `again`: look whether these have changed in place.
+        """
+        data, names = self._dumps(function, None)
+        if not names:
+            return data, ()
+        definitions = _twin.definitions(names, again)
+        self._library.add_definitions(definitions)
+        return data, tuple(sorted((name, version) for name, version, _ in definitions if name in names))
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
         buffers: list[pickle.PickleBuffer] = []
         data, names = self._dumps(value, buffers)
         if names:
-            with self._lock:
-                self._library.add_definitions(_twin.definitions(names, again=False))
+            self._library.add_definitions(_twin.definitions(names, again=False))
         # The caller may change an array once the call has returned: take its bytes now.
         return Parts(data, [bytes(buffer.raw()) for buffer in buffers]) if buffers else data
 
@@ -80,17 +127,54 @@ class Packer:
         callback = None if buffers is None else _large_buffers(buffers)
         try:
             data = pickle.dumps(value, 5, buffer_callback=callback)
-            if MAIN not in data:
+            if not (MAIN in data or CONNECTION in data or ASYNCIO in data):
                 return data, set()
         except Exception:
             pass  # a lambda, say; what cloudpickle cannot pack either is raised below
         if buffers is not None:
             buffers.clear()
-        with self._lock:
-            return _twin.dumps(value, callback)
+        return _twin.dumps(value, callback)
 
 
 _twin = twin.Packer()
+REMEMBERED = 256  # functions
+
+
+def _by_name(function: Callable[..., Any]) -> bytes | None:
+    """The pickle of what is nothing but a name, outside of `__main__`; None for all else."""
+    if not isinstance(function, NAMED) or not isinstance(getattr(function, "__self__", None), (types.ModuleType, NONE)):
+        return None
+    try:
+        data = pickle.dumps(function, 5)
+    except Exception:
+        return None
+    return None if MAIN in data else data
+
+
+class Seen:
+    """A function that was packed by its value, and what that was, as long as it lives."""
+
+    __slots__ = ("_function", "_parts", "place")
+
+    def __init__(self, function: types.FunctionType, seen: dict[int, Seen]) -> None:
+        key = id(function)
+        self._function = weakref.ref(function, lambda _: seen.pop(key, None))
+        self._parts = _parts_of(function)
+        self.place: int | None = None
+
+    def is_still(self, function: types.FunctionType) -> bool:
+        """Is it this function, with the code, defaults and cells that it had?"""
+        return self._function() is function and all(map(operator.is_, self._parts, _parts_of(function)))
+
+
+def _parts_of(function: types.FunctionType) -> list[object]:
+    parts: list[object] = [function.__code__, function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        try:
+            parts.append(None if cell.cell_contents is function else cell.cell_contents)
+        except ValueError:  # it is empty so far
+            parts.append(cell)
+    return parts
 
 
 def _large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
@@ -121,43 +205,20 @@ def plain_size(values: Sequence[Any], shape: int) -> int | None:
 
 
 def describe_failure_to_pack(value: Any, path: str) -> str:
-    """Which part of a value cannot be pickled, by its path, and why."""
-    seen: set[int] = set()
-    while id(value) not in seen:
-        seen.add(id(value))
-        for step, part in _parts_of(value):
-            if fails(part):
-                path, value = path + step, part
-                break
-    try:
-        twin.Packer().dumps(value)
-        why = "it cannot be pickled as a whole"
-    except Exception as error:
-        why = str(error) or type(error).__name__
-    return f"{path}: a {type(value).__module__}.{type(value).__qualname__} cannot travel to another process ({why})"
+    """Which part of a value cannot be packed, by its path, why, and the way out."""
+    from procoro.wire import refusals
+
+    return refusals.describe(value, path)
 
 
 def fails(value: Any) -> bool:
+    """Can this not be packed?"""
+    packer = twin.Packer()
     try:
-        twin.Packer().dumps(value)
+        packer.definitions(packer.dumps(value)[1], again=False)
     except Exception:
         return True
     return False
-
-
-def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
-    elif isinstance(value, (list, tuple)):
-        yield from ((f"[{index}]", part) for index, part in enumerate(value))
-    elif getattr(value, "__closure__", None):
-        names = value.__code__.co_freevars
-        yield from ((f".{name}", cell.cell_contents) for name, cell in zip(names, value.__closure__, strict=True))
-    elif getattr(value, "__globals__", None) is twin.main_globals():
-        named = [name for name in value.__code__.co_names if name in value.__globals__]
-        yield from ((f", which names the global {name!r}", value.__globals__[name]) for name in named)
-    elif not isinstance(value, type):
-        yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
 
 
 # ------------------------------------------------------------------------------------- a span's inputs
@@ -236,20 +297,6 @@ class BigValue:
         return blocks.read_parts(self.block)[0]()
 
 
-class Failure:
-    """The exception that a call ended with."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        self.data = data
-
-    def load(self) -> ExceptionAsData:
-        """What was recorded of it; never raises."""
-        data: ExceptionAsData = pickle.loads(self.data)
-        return data
-
-
 def pack_value(value: Any) -> bytes:
     """One joinable outcome. Raises what pickling raises."""
     try:
@@ -284,59 +331,6 @@ def pack_big_value(value: Any) -> Parts:
     return Parts(data, [buffer.raw() for buffer in buffers])
 
 
-class ExceptionAsData:
-    """An exception in parts that always unpickle: the object itself is pickled within."""
-
-    def __init__(self, error: BaseException, trace: str, seen: frozenset[int] = frozenset()) -> None:
-        seen |= {id(error)}
-        self.pickled = _pickle_exception(error)
-        self.name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-        self.text = _text(error)
-        self.notes = [str(note) for note in getattr(error, "__notes__", ()) or ()]
-        self.trace = trace
-        self.pid = os.getpid()
-        self.input = ""  # of the call, cut short
-        self.suppressed = error.__suppress_context__
-        self.cause = self._follow(error.__cause__, seen)
-        self.context = self._follow(error.__context__, seen)
-
-    @staticmethod
-    def _follow(error: BaseException | None, seen: frozenset[int]) -> ExceptionAsData | None:
-        return None if error is None or id(error) in seen or len(seen) > 20 else ExceptionAsData(error, "", seen)
-
-
-def _pickle_exception(error: BaseException) -> bytes | None:
-    try:
-        data = pack_value(error)
-        pickle.loads(data)
-        return data
-    except Exception:
-        return None  # it cannot travel, or not be rebuilt: its text will have to do
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as bad:
-        return f"<its str() raised {type(bad).__name__}>"
-
-
-def pack_failure(error: BaseException, given: str = "...") -> bytes:
-    """What is recorded of an exception: itself if it can travel, its text and traceback in any case."""
-    import traceback
-
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("procoro."):
-        trace = trace.tb_next  # our own frames teach nobody
-    try:
-        text = "".join(traceback.format_exception(type(error), error.with_traceback(trace), trace))
-    except Exception as bad:
-        text = f"<the traceback could not be formatted: {type(bad).__name__}>"
-    data = ExceptionAsData(error, text)
-    data.input = given
-    return pickle.dumps(data, 3)
-
-
 class Refused:
     """An input that could not be packed: unpickling it raises what its call is to end with."""
 
@@ -360,7 +354,7 @@ def short(value: Any, shape: int) -> str:
     try:
         if shape == ONE:
             return reprlib.repr(value)
-        positional, keywords = value if shape == FULL else (value, {})
+        positional, keywords = value[-2:] if shape in (FULL, CARRIED) else (value, {})
         parts = [reprlib.repr(one) for one in positional]
         parts += [f"{name}={reprlib.repr(one)}" for name, one in keywords.items()]
         return ", ".join(parts)

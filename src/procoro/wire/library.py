@@ -16,47 +16,84 @@ from typing import Any
 
 from procoro import kernel
 from procoro.wire import twin
+from procoro.wire.blocks import BIG
 
 ENTRY = struct.Struct("<cQ")  # kind, length
 FUNCTION, DEFINITIONS = b"F", b"D"
 
 
 class Library:
-    """The parent's side: appends."""
+    """The parent's side: appends.
+
+    A signal handler may append while its thread does. So every step says the same when it is taken twice: the
+    handler writes what its thread had begun to write, to the same place, and then its own.
+    """
 
     def __init__(self) -> None:
         self.fd = kernel.shared_file("procoro-library")
-        self.length = 0
-        self._lock = threading.Lock()  # of `fd`: when it is closed, its number may be given to a file of the user's
-        self._places: dict[tuple[bytes, tuple[tuple[str, int], ...]], int] = {}  # where each function stands
+        self._lock = threading.RLock()  # of `fd`: when it is closed, its number may be given to a file of the user's
+        self._entries: list[bytes] = []  # in their order; who has written its own empties it
+        self._ends: dict[int, int] = {}  # by their number in it: where those that are written end
+        self._places: dict[tuple[bytes, tuple[tuple[str, int], ...]], int] = {}  # where each small function stands
+        self._large: dict[int, int] = {}  # where each large one stands, and its size
         self._versions: dict[str, int] = {}  # of `__main__`'s names, as written here
+
+    @property
+    def length(self) -> int:
+        """All of it up to here is written."""
+        count = len(self._ends)
+        return self._ends[count - 1] if count else 0
 
     def add_function(self, packed: bytes, versions: tuple[tuple[str, int], ...] = ()) -> int:
         """Where this function stands, written if it is new; `versions`: of the names of `__main__` that it holds.
 
         A worker keeps what it has unpacked: where `f` has been defined again, `f` stands in another place.
         """
-        place = self._places.get((packed, versions))
-        if place is None:
-            place = self._places[packed, versions] = self._append(FUNCTION, packed)
-        return place
+        with self._lock:
+            place = self._places.get((packed, versions))
+            if place is None:
+                place = self._append(FUNCTION, packed)
+                if len(packed) > BIG:
+                    self._large[place] = len(packed)
+                else:
+                    self._places[packed, versions] = place
+            return place
+
+    def forget(self, place: int) -> None:
+        """Nobody will need the function that stands there any more, if it is a large one: its memory is given back.
+
+        A small one stays, for whoever comes with the same.
+        """
+        with self._lock:
+            size = self._large.pop(place, None)
+            if size is not None and self.fd >= 0:
+                kernel.punch_hole(self.fd, place + ENTRY.size, size)  # its head stays: readers go from head to head
 
     def add_definitions(self, definitions: list[twin.Definition]) -> None:
         """Write those that are not here in this version."""
-        new = [entry for entry in definitions if self._versions.get(entry[0]) != entry[1]]
-        if new:
-            self._append(DEFINITIONS, pickle.dumps(new, 5))
-            self._versions.update((name, version) for name, version, _ in new)
+        with self._lock:
+            new = [entry for entry in definitions if self._versions.get(entry[0]) != entry[1]]
+            if new:
+                self._append(DEFINITIONS, pickle.dumps(new, 5))
+                self._versions.update((name, version) for name, version, _ in new)
 
     def _append(self, kind: bytes, data: bytes) -> int:
-        place = self.length
-        entry = memoryview(ENTRY.pack(kind, len(data)) + data)
-        with self._lock:
-            while entry.nbytes:
-                written = os.pwrite(self.fd, entry[: 1 << 30], self.length)
-                self.length += written
-                entry = entry[written:]
-        return place
+        entry = ENTRY.pack(kind, len(data)) + data
+        self._entries.append(entry)
+        while (number := len(self._ends)) < len(self._entries):
+            self._write(number)
+        number = next(at for at in reversed(range(len(self._entries))) if self._entries[at] is entry)
+        self._entries[number] = b""
+        return self._ends[number] - len(entry)
+
+    def _write(self, number: int) -> None:
+        place = self._ends[number - 1] if number else 0
+        rest = memoryview(self._entries[number])
+        while rest.nbytes:
+            written = os.pwrite(self.fd, rest[: 1 << 30], place)
+            place += written
+            rest = rest[written:]
+        self._ends[number] = place
 
     def close(self) -> None:
         """Give the file back. What is added later raises OSError."""
@@ -72,6 +109,7 @@ class Reader:
         self.fd = fd
         self._position = 0
         self._functions: dict[int, Callable[..., Any]] = {}
+        self._large: dict[int, Callable[..., Any]] = {}  # only the last
 
     def catch_up(self, length: int) -> None:
         """Take in all definitions up to `length`."""
@@ -84,12 +122,13 @@ class Reader:
 
     def function(self, place: int) -> Callable[..., Any]:
         """The function that stands there. Raises whatever unpickling it raises."""
-        function = self._functions.get(place)
+        function = self._functions.get(place) or self._large.get(place)
         if function is None:
             _, size = ENTRY.unpack(os.pread(self.fd, ENTRY.size, place))
+            self._large.clear()
             function = pickle.loads(self._read(place + ENTRY.size, size))
             assert callable(function)
-            self._functions[place] = function
+            (self._large if size > BIG else self._functions)[place] = function
         return function
 
     def _read(self, start: int, size: int) -> bytes:

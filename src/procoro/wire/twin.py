@@ -11,7 +11,7 @@ cloudpickle packs what has no name to be imported by; this module only says wher
 from __future__ import annotations
 
 import io
-import marshal
+import itertools
 import pickle
 import sys
 import types
@@ -20,6 +20,7 @@ from typing import Any
 
 Definition = tuple[str, int, bytes]  # a name of `__main__`, its version, its value
 
+DEEPEST = 50  # names that are rebuilt within each other
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), types.ModuleType)
 
 
@@ -29,20 +30,29 @@ def main_globals() -> dict[str, Any]:
 
 
 class MainGlobals:
-    """Stands, in a pickle, for the globals of the receiver's `__main__`."""
+    """Stands, in a pickle, for the globals of the receiver's `__main__`; `names`: those that will be looked up."""
 
-    def __reduce__(self) -> tuple[Callable[[], dict[str, Any]], tuple[()]]:
-        return main_globals, ()
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+
+    def __reduce__(self) -> tuple[Callable[[list[str]], dict[str, Any]], tuple[list[str]]]:
+        return globals_with, (self.names,)
 
 
 # ------------------------------------------------------------------------------------- the receiving side
 
 _versions: dict[str, int] = {}
 _pending: dict[str, tuple[int, bytes]] = {}
+_failed: dict[str, BaseException] = {}
+_needs: dict[str, list[str]] = {}  # of each name: those that its functions look up
+_defining: list[str] = []
 
 
 def define(definitions: list[Definition]) -> None:
-    """Set these names of the twin, in whatever order they need each other."""
+    """Set these names of the twin, in whatever order they need each other.
+
+    A name that cannot be rebuilt is the error of who needs it, not of who comes by: that is raised by `attribute`.
+    """
     _pending.update({name: (version, data) for name, version, data in definitions if _versions.get(name) != version})
     while _pending:
         _define(next(iter(_pending)))
@@ -51,28 +61,84 @@ def define(definitions: list[Definition]) -> None:
 def _define(name: str) -> None:
     version, data = _pending.pop(name)
     _versions[name] = version
-    main_globals()[name] = pickle.loads(data)
+    _needs[name] = []
+    _failed.pop(name, None)
+    _defining.append(name)
+    try:
+        main_globals()[name] = pickle.loads(data)
+    except BaseException as error:
+        _failed[name] = error
+    finally:
+        _defining.pop()
+
+
+def globals_with(names: list[str]) -> dict[str, Any]:
+    """The globals of `__main__`, for a function that looks up these. Raises what rebuilding one of them raised."""
+    for name in names:
+        # What is rebuilt may call it at once: a `__setstate__`. But functions may need each other in a long chain.
+        if name in _pending and len(_defining) < DEEPEST:
+            _define(name)
+    _check(names)
+    return main_globals()
 
 
 def attribute(path: str) -> Any:
-    """What stands under a dotted name in `__main__`."""
+    """What stands under a dotted name in `__main__`. Raises what its rebuilding raised."""
     name, *rest = path.split(".")
     if name in _pending:
         _define(name)
+    if name in _failed:
+        raise _failed[name]
+    _check([name])
     value = main_globals()[name]
     for part in rest:
         value = getattr(value, part)
     return value
 
 
+def _check(names: list[str]) -> None:
+    """Raise what rebuilding one of these, or of those that they need, has raised."""
+    if _defining:  # some may still come
+        _needs[_defining[-1]] += names
+        return
+    if not _failed:
+        return
+    todo, seen = list(names), set(names)
+    while todo:
+        name = todo.pop()
+        if name in _failed:
+            raise _failed[name]
+        new = set(_needs.get(name, ())) - seen
+        seen |= new
+        todo += new
+
+
 # --------------------------------------------------------------------------------------- the sending side
+
+_numbers = itertools.count(1)  # of versions
+
+
+class Known:
+    """A name of `__main__`, packed."""
+
+    __slots__ = ("data", "names", "value", "version")
+
+    def __init__(self, value: object, version: int, data: bytes, names: set[str]) -> None:
+        self.value = value
+        self.version = version
+        self.data = data
+        self.names = names  # those that it needs
 
 
 class Packer:
-    """Packs what C's pickler cannot, or would pack as a name of `__main__`."""
+    """Packs what C's pickler cannot, or would pack as a name of `__main__`.
+
+    Holds no lock: packing runs the user's code, which may submit, and so may a signal handler meanwhile. Two threads
+    that pack one name at the same time give it two versions, and it travels twice.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[object, int, bytes, set[str]]] = {}
+        self._known: dict[str, Known] = {}
 
     def dumps(
         self, value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None
@@ -90,78 +156,27 @@ class Packer:
                 continue
             value = main_globals()[name]
             known = self._known.get(name)
-            if known is None or known[0] is not value or (again and not isinstance(value, IMMUTABLE)):
-                known = self._pack(name, value, known)
-            found[name] = (name, known[1], known[2])
-            todo |= known[3]
+            if known is None or known.value is not value or (again and not isinstance(value, IMMUTABLE)):
+                known = self._pack(name, value)
+            found[name] = (name, known.version, known.data)
+            todo |= known.names
         return list(found.values())
 
-    def _pack(
-        self, name: str, value: object, known: tuple[object, int, bytes, set[str]] | None
-    ) -> tuple[object, int, bytes, set[str]]:
-        try:
-            data, names = _dumps(value, name, None)
-        except Exception as error:
-            error.add_note(f"it is the global {name!r} of __main__, which the function names")
-            raise
-        version = 1 if known is None else known[1] + (data != known[2])
-        known = self._known[name] = (value, version, data, names)
+    def _pack(self, name: str, value: object) -> Known:
+        data, names = _dumps(value, name, None)
+        before = self._known.get(name)
+        same = before is not None and before.data == data
+        version = before.version if before is not None and same else next(_numbers)
+        known = self._known[name] = Known(value, version, data, names)
         return known
 
 
 def _dumps(
     value: object, defining: str | None, buffers: Callable[[pickle.PickleBuffer], Any] | None
 ) -> tuple[bytes, set[str]]:
+    from procoro.wire.picklers import TwinPickler  # cloudpickle costs 20 ms, and most pools never need it
+
     file = io.BytesIO()
-    pickler = _pickler_class()(file, protocol=5, buffer_callback=buffers)
-    pickler.defining = defining
-    pickler.names = set()
+    pickler = TwinPickler(file, defining, buffers)
     pickler.dump(value)
     return file.getvalue(), pickler.names
-
-
-def _pickler_class() -> Any:
-    """Made at first use: cloudpickle costs 20 ms to import, and most pools never need it."""
-    global _pickler
-    if _pickler is None:
-        from cloudpickle import cloudpickle
-
-        class TwinPickler(cloudpickle.Pickler):  # type: ignore[misc]
-            defining: str | None
-            names: set[str]
-
-            def reducer_override(self, obj: Any) -> Any:
-                if isinstance(obj, types.CodeType):
-                    # cloudpickle drops the file's name, and tracebacks would teach less. Version 2 of the
-                    # format has no references, which would make equal code differ.
-                    return marshal.loads, (marshal.dumps(obj, 2),)
-                path = _path(obj)
-                if path is not None and path.split(".")[0] != self.defining:
-                    self.names.add(path.split(".")[0])
-                    return attribute, (path,)
-                return super().reducer_override(obj)
-
-            def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
-                reduced = super()._dynamic_function_reduce(func)
-                if func.__globals__ is not main_globals():
-                    return reduced
-                make, arguments, (state, slots), *rest = reduced
-                self.names.update(slots["__globals__"])
-                slots = {**slots, "__globals__": {}}
-                return make, (arguments[0], MainGlobals(), *arguments[2:]), (state, slots), *rest
-
-        _pickler = TwinPickler
-    return _pickler
-
-
-_pickler: Any = None
-
-
-def _path(value: Any) -> str | None:
-    """The dotted name by which a function or class is found in `__main__`, if it is."""
-    if not isinstance(value, (types.FunctionType, type)) or value.__module__ != "__main__":
-        return None
-    found: Any = sys.modules["__main__"]
-    for part in value.__qualname__.split("."):
-        found = getattr(found, part, None)
-    return value.__qualname__ if found is value else None

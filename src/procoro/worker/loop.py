@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import socket
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import perf_counter as clock  # by name: calls may patch the module
 from typing import Any
 
 from procoro.wire import blocks, channel, codec, record
@@ -54,6 +55,7 @@ class Worker:
         self.pid = os.getpid()
         # A call that forks may return twice. The copy is noticed where it would flush.
         os.register_at_fork(after_in_child=lambda: printed.append(True))
+        self._end_is = os.fstat(end.fileno())
         self._blocks = 0
 
     def initialize(self, initializer: tuple[int, int, bytes] | None) -> bool:
@@ -80,12 +82,14 @@ class Worker:
 
     def serve(self) -> None:
         """Run spans until told to leave, or until nobody is left to tell."""
-        while True:
-            message, fds = channel.receive(self.end)
-            if not message or message[:1] == channel.QUIT:
-                self.flush()
-                return
-            self._run_span(message, fds)
+        try:
+            while True:
+                message, fds = channel.receive(self.end)
+                if not message or message[:1] == channel.QUIT:
+                    return
+                self._run_span(message, fds)
+        finally:
+            self._write_out()
 
     def _run_span(self, message: bytes, fds: list[int]) -> None:
         _, shape, packing, slot, number, count, place, length = channel.SPAN_HEAD.unpack_from(message)
@@ -96,7 +100,10 @@ class Worker:
             if packing & channel.IN_BLOCK:
                 data = blocks.map_received(fds)
             self.library.catch_up(length)
-            function = serial.as_plain_function(self.library.function(place))
+            if shape == codec.CARRIED:
+                function: Callable[..., Any] = serial.apply
+            else:
+                function = serial.as_plain_function(self.library.function(place))
             inputs = codec.unpack_span(packing & ~channel.IN_BLOCK, data, count)
         except BaseException as error:
             function, inputs = _raiser(error), [None] * count
@@ -107,35 +114,58 @@ class Worker:
             elif packing & ~channel.IN_BLOCK == channel.PARTS:
                 load = _call
         self.memory.header[record.LOADED] = number
-        began = time.perf_counter()
+        began = clock()
         ran = serial.run(self, slot, number, function, shape, inputs, load)
-        seconds = time.perf_counter() - began
-        channel.send(self.end, [channel.ENDED_HEAD.pack(channel.ENDED, number, ran, seconds)])
+        seconds = clock() - began
+        self._say_between(channel.ENDED_HEAD.pack(channel.ENDED, number, ran, seconds))
+
+    def _say(self, pieces: list[bytes], fds: Sequence[int] = ()) -> None:
+        """Send a message, unless a call has closed our end: its number may be that of a file of the user's by now."""
+        try:
+            ours = os.path.samestat(os.fstat(self.end.fileno()), self._end_is)
+        except OSError:
+            ours = False
+        if not ours:
+            raise OSError(errno.EBADF, "a call has closed its worker's connection to the pool")
+        channel.send(self.end, pieces, fds)
+
+    def _say_between(self, message: bytes) -> None:
+        """Send a message between two calls. If it cannot be sent we leave, and no call is to be charged with that."""
+        try:
+            self._say([message])
+        except OSError:
+            if os.getpid() == self.pid:
+                self.memory.header[record.TAKEN] = 0  # no call is being run, and none will be
+            raise
 
     def look(self) -> None:
         """Let the parent know that there are new outcomes to read."""
-        channel.send(self.end, [channel.LOOK])
+        self._say_between(channel.LOOK)
 
     def put_block(self, parts: blocks.Parts) -> bytes:
         """Hand a block over before its outcome is recorded, so that whoever reads the record can have it."""
+        self.flush()  # a copy ends here: its block would pass for that of the call
         self._blocks += 1
         fd = blocks.write_parts([parts])
         try:
-            channel.send(self.end, [channel.BLOCK_HEAD.pack(channel.BLOCK, self._blocks)], [fd])
+            self._say([channel.BLOCK_HEAD.pack(channel.BLOCK, self._blocks)], [fd])
         finally:
             os.close(fd)
         return self._blocks.to_bytes(8, "little")
 
     def flush(self) -> None:
-        """Write out what calls have printed; what cannot be written is not the call's fault."""
-        for stream in {*self.streams, sys.stdout, sys.stderr}:
-            try:
-                stream.flush()
-            except (OSError, ValueError, AttributeError):
-                pass
-        self.printed.clear()
+        """Write out what calls have printed. A copy that a call has forked leaves here, as a program at its end."""
+        self._write_out()
         if os.getpid() != self.pid:
-            os._exit(0)
+            sys.exit()
+
+    def _write_out(self) -> None:
+        self.printed.clear()  # first: what a thread prints meanwhile is for the next time
+        for stream in (*self.streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            try:
+                stream.flush()  # type: ignore[union-attr]
+            except Exception:
+                pass  # what cannot be written is not the call's fault
 
 
 def _call(load: Callable[[], Any]) -> Any:

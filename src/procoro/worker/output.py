@@ -19,7 +19,8 @@ class LineWriter(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """As in TextIOWrapper."""
-        self.printed.append(True)
+        if not self.printed:
+            self.printed.append(True)
         return super().write(text)
 
 

@@ -8,7 +8,7 @@ import resource
 import sys
 import types
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from procoro import kernel
 
@@ -26,7 +26,8 @@ def capture() -> bytes:
         "env": dict(os.environb),
         "umask": kernel.umask(),
         "limits": [(kind, resource.getrlimit(kind)) for kind in set(LIMITS)],
-        "main": {name: getattr(main, name, None) for name in MAIN_NAMES},
+        "main": {name: vars(main)[name] for name in MAIN_NAMES if name in vars(main)},
+        "strays": strays(),
         "levels": _logging_levels(),
         "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
@@ -37,6 +38,66 @@ def capture() -> bytes:
     except Exception:  # a filter on a class that has no importable name: leave the worker's own
         state["warnings"] = None
     return pickle.dumps(state, 5)
+
+
+def strays() -> dict[str, str]:
+    """Modules, and their files, that nobody finds by their names: no `sys.path` leads there, or it does no more.
+
+    Those made by `importlib.util`, by pytest's `--import-mode=importlib`, or from a path that was taken away again.
+    """
+    global _strays
+    looked_at = frozenset(sys.modules), tuple(sys.path)
+    if _strays[0] != looked_at:
+        found: dict[str, str | None] = {}  # its file; None: it can be found
+        for name, module in sorted(sys.modules.copy().items()):
+            try:
+                found[name] = _file_of_stray(name, module, found)
+            except Exception:  # anything can stand in sys.modules
+                found[name] = None
+        _strays = looked_at, {**Strays.files, **{name: file for name, file in found.items() if file}}
+    return _strays[1]
+
+
+_strays: tuple[object, dict[str, str]] = None, {}
+
+
+def _file_of_stray(name: str, module: Any, found: dict[str, str | None]) -> str | None:
+    spec = module.__dict__.get("__spec__")
+    if spec is None or spec.name != name:
+        return None
+    above, _, last = name.rpartition(".")
+    if above:
+        leads = [] if found.get(above, "") is not None else sys.modules[above].__path__
+    else:
+        leads = sys.path
+    if spec.submodule_search_locations is not None:
+        folder, base = os.path.split(next(iter(spec.submodule_search_locations)))
+    elif spec.has_location:
+        folder, base = os.path.split(spec.origin)
+    else:
+        return None
+    if base.partition(".")[0] == last and (folder in leads or (folder == _cwd() and "" in leads)):
+        return None
+    return spec.origin if spec.has_location else ""
+
+
+class Strays:
+    """Is asked last for a module: finds the caller's strays by their files."""
+
+    files: ClassVar[dict[str, str]] = {}
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> Any:
+        """As in an importer."""
+        file = cls.files.get(name)
+        if file is None and not any(known.startswith(f"{name}.") for known in cls.files):
+            return None
+        from importlib import machinery, util
+
+        if file is None:  # a folder without a file of its own, with a stray in it
+            return machinery.ModuleSpec(name, None, is_package=True)
+        inside = [os.path.dirname(file)] if os.path.basename(file).startswith("__init__.") else None
+        return util.spec_from_file_location(name, file, submodule_search_locations=inside)
 
 
 def _cwd() -> str | None:
@@ -84,6 +145,9 @@ def put_on(data: bytes) -> dict[str, int] | None:
                 resource.setrlimit(kind, limit)
             except (OSError, ValueError):
                 pass
+    if state["strays"]:
+        Strays.files = state["strays"]
+        sys.meta_path.append(Strays)
     main = types.ModuleType("__main__")
     main.__dict__.update(state["main"])
     sys.modules["__main__"] = main

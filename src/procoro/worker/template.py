@@ -26,6 +26,8 @@ def main(control_fd: int, lifeline: int) -> None:
     os.closerange(3, min(control_fd, lifeline))
     os.closerange(min(control_fd, lifeline) + 1, max(control_fd, lifeline))
     os.closerange(max(control_fd, lifeline) + 1, os.sysconf("SC_OPEN_MAX"))
+    for fd in (control_fd, lifeline):
+        os.set_inheritable(fd, False)  # by programs that calls start
     kernel.arm_lifeline(lifeline)
     kernel.accept_barriers()
     # A handler that does nothing: SIG_IGN would be inherited by programs that calls start.
@@ -108,6 +110,11 @@ class Template:
             kernel.arm_lifeline(self._lifeline)
             loop.run(fds)
             status = 0
+        except SystemExit as leaving:  # a child that a call has forked leaves as any program would
+            if leaving.code is not None and not isinstance(leaving.code, int):
+                print(leaving.code, file=sys.stderr)
+                leaving.code = 1
+            status = (leaving.code or 0) & 0xFF
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:

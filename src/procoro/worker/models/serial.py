@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import pickle
-import time
 from collections.abc import Callable, Sequence
+from pickle import dumps  # by name: calls may patch the modules
+from time import perf_counter as clock
 from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
@@ -49,8 +49,7 @@ def run(
     header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
     end_at, tag = record.ENDS + slot, number << record.SPAN_BITS
     room, position, here = record.DATA - 8 * len(inputs), 0, tag  # always space to name a block
-    dumps, clock, printed = pickle.dumps, time.perf_counter, worker.printed
-    in_order, big = kernel.STORES_IN_ORDER, False
+    printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, False
     rang = clock()
     for given in inputs:
         if header[end_at] <= here:
@@ -94,7 +93,7 @@ def _caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any]
     if shape == codec.ONE:
         return function if load is None else lambda given: function(load(given))
     unpack = load or _as_it_is
-    if shape == codec.STAR:
+    if shape in (codec.STAR, codec.CARRIED):
         return lambda given: function(*unpack(given))
 
     def full(given: Any) -> Any:
@@ -104,18 +103,33 @@ def _caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any]
     return full
 
 
+def apply(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function that came with its call."""
+    return as_plain_function(function)(*args, **kwargs)
+
+
 def _as_it_is(given: Any) -> Any:
     return given
 
 
 def _failure(worker: Worker, error: BaseException, given: Any, load: Callable[[Any], Any] | None, shape: int) -> bytes:
     if os.getpid() != worker.pid:
-        os._exit(1)  # a call forked, and its child raised
+        raise error  # a call forked, and its child raised: it ends as any program would
     try:
         shown = codec.short(given if load is None else load(given), shape)
     except BaseException:  # the input itself does not unpickle: that is the error
         shown = "..."
-    return codec.pack_failure(error, shown)
+    return _pack(error, shown)
+
+
+def _pack(error: BaseException, shown: str = "...") -> bytes:
+    try:
+        return codec.pack_failure(error, shown)
+    except BaseException as bad:  # its own `__reduce__` or `__str__` wants to exit, say
+        from procoro.errors import RemoteError
+
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        return codec.pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
 
 
 def _awkward(worker: Worker, value: Any, was_big: bool) -> tuple[int, bytes, bool]:
@@ -128,13 +142,24 @@ def _awkward(worker: Worker, value: Any, was_big: bool) -> tuple[int, bytes, boo
         parts = codec.pack_big_value(value)
         if parts.nbytes <= BIG:
             return record.VALUE, codec.pack_value(value), False
-        return record.BIG_VALUE, worker.put_block(parts), True
     except BaseException as error:
-        from procoro.errors import NotPicklable
+        return record.FAILURE, _pack(_refused(value, error)), False
+    try:
+        return record.BIG_VALUE, worker.put_block(parts), True
+    except OSError as error:  # no descriptor is free, or no memory
+        return record.FAILURE, _pack(error), False
 
-        refused = NotPicklable(f"result: {codec.describe_failure_to_pack(value, type(value).__name__)}")
-        refused.__cause__ = error
-        return record.FAILURE, codec.pack_failure(refused), False
+
+def _refused(value: Any, error: BaseException) -> BaseException:
+    from procoro.errors import NotPicklable
+
+    try:
+        words = codec.describe_failure_to_pack(value, "result")
+    except BaseException:
+        words = f"result: {type(value).__name__}: it cannot be pickled: {error!r}"
+    refused = NotPicklable(words)
+    refused.__cause__ = error
+    return refused
 
 
 def _into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:

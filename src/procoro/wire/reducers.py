@@ -1,0 +1,261 @@
+"""How to rebuild what cloudpickle rebuilds wrongly, or not at all.
+
+cloudpickle makes a class without its slots, by running its metaclass and `__init_subclass__` again, and an enum
+without what `__init__` and `__new__` gave to its members; it sends an open file's text in place of the file. Loaded
+together with cloudpickle, when something first needs it.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import enum
+import functools
+import io
+import pickle
+import sys
+import types
+import typing
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from cloudpickle import cloudpickle
+
+HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C
+
+# What an enum gives its members and itself when it is made; the rest is set afterwards.
+OF_A_MEMBER = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_", "_inverted_"})
+OF_AN_ENUM = frozenset(
+    {"_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_", "__new__"}
+    | {"_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "_inverted_"}
+)
+
+# These would arrive, and be of no use: what they stand for stays behind.
+LEFT_BEHIND = frozenset(
+    {"multiprocessing.connection.Connection", "ctypes.CDLL", "ctypes.PyDLL"}
+    | {f"asyncio.locks.{name}" for name in ("Lock", "Event", "Condition", "Semaphore", "BoundedSemaphore", "Barrier")}
+    | {f"asyncio.queues.{name}" for name in ("Queue", "PriorityQueue", "LifoQueue")}
+)
+
+
+def reduce(obj: Any) -> Any:
+    """How to pack this; a string, if it is found by that name in `__main__`; None: cloudpickle knows."""
+    kind: Any = type(obj)
+    if issubclass(kind, type):
+        return _class(obj)
+    if kind is types.FunctionType:
+        return None
+    reducer = REDUCERS.get(kind)
+    if reducer is not None:
+        return reducer(obj)
+    if f"{kind.__module__}.{kind.__qualname__}" in LEFT_BEHIND:
+        raise pickle.PicklingError(f"a {kind.__name__} lives in one process")
+    if isinstance(obj, enum.Enum) and kind.__reduce_ex__ is enum.Enum.__reduce_ex__:
+        # By name: a value may be a function, which no copy is equal to.
+        return (getattr, (kind, obj.name)) if kind.__members__.get(obj.name) is obj else None
+    if kind.__module__ != "__main__" or kind.__reduce__ is object.__reduce__ or kind in copyreg.dispatch_table:
+        return None
+    reduced = obj.__reduce_ex__(5)
+    if isinstance(reduced, str) and find_in_main(reduced) is not obj:
+        return by_value(obj)
+    return reduced
+
+
+def by_value(obj: Any) -> Any:
+    """How to make an object that is otherwise found by its name, where that name is to be defined."""
+    if type(obj) is LRU_CACHE:
+        return _cached, (obj.cache_parameters(), obj.__wrapped__)
+    return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]
+
+
+def find_in_main(path: str) -> Any:
+    """What stands under a dotted name in `__main__`; None if nothing does."""
+    found: Any = sys.modules["__main__"]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+# ----------------------------------------------------------------------------------------------- classes
+
+
+def _class(cls: Any) -> Any:
+    """A class that cannot be imported: its namespace is filled after it was made, since that may refer to the class."""
+    if cls in BUILT_IN or cloudpickle._should_pickle_by_reference(cls):
+        return None
+    if not cls.__flags__ & HEAP_TYPE:
+        raise pickle.PicklingError(f"the class {cls.__qualname__!r} has no name by which it could be imported")
+    if isinstance(cls, enum.EnumType):
+        return _enum(cls)
+    if isinstance(cls, TYPED_DICT):
+        return None
+    _, arguments, (state, slots), _, _, finish = cloudpickle._dynamic_class_reduce(cls)
+    kind, name, _, body, *rest = arguments
+    body = {**body, "__qualname__": cls.__qualname__}
+    if "__orig_bases__" in cls.__dict__:
+        body["__orig_bases__"] = state.pop("__orig_bases__")
+    if "__slots__" in cls.__dict__:
+        names = state.pop("__slots__")
+        names = names if isinstance(names, (str, dict)) else tuple(names)
+        state = {key: value for key, value in state.items() if not _is_slot_of(value, cls)}
+        body["__slots__"] = names
+    return _make_class, (kind, name, cls.__bases__, body, *rest), (state, slots), None, None, finish
+
+
+def _is_slot_of(value: object, cls: type) -> bool:
+    return isinstance(value, types.MemberDescriptorType) and value.__objclass__ is cls
+
+
+def _make_class(kind: Any, name: str, bases: tuple[type, ...], body: dict[str, Any], tracker: str, _: object) -> Any:
+    """An empty class. Its own metaclass and `__init_subclass__` have done their work where it was defined."""
+    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
+    if known is not None:
+        return known
+    body = {sys.intern(key): value for key, value in body.items()}
+    meta = next(one for one in kind.__mro__ if one is type or cloudpickle._should_pickle_by_reference(one))
+    announces = any(map(_announces, bases))
+    if meta is kind and not announces:
+        made = types.new_class(name, bases, {"metaclass": kind}, lambda namespace: namespace.update(body))
+        return cloudpickle._lookup_class_or_track(tracker, made)
+    for before in ((_QuietAndSlotted,), (_Quiet,), ()):
+        try:
+            made = meta.__new__(kind, name, (*before, *bases) if announces else bases, dict(body))
+            if announces:
+                made.__bases__ = bases
+            break
+        except TypeError:  # they differ in what their instances hold
+            if not before:
+                raise
+    return cloudpickle._lookup_class_or_track(tracker, made)
+
+
+def _announces(base: type) -> bool:
+    """Has it, or one of its bases, an `__init_subclass__` that cannot be imported?"""
+    return any(
+        "__init_subclass__" in one.__dict__ and not cloudpickle._should_pickle_by_reference(one) for one in base.__mro__
+    )
+
+
+class _Quiet:
+    """Stands before the bases while a class is made, so that its `__init_subclass__` is not run again."""
+
+    def __init_subclass__(cls, **_: object) -> None:
+        pass
+
+
+class _QuietAndSlotted:
+    __slots__ = ()
+
+    def __init_subclass__(cls, **_: object) -> None:
+        pass
+
+
+def _enum(cls: Any) -> Any:
+    """Its members are made of their bare values; what else they hold is set afterwards."""
+    given = getattr(cls._member_type_, "__getnewargs__", None)
+    members = [(name, one._value_, given(one) if given else None) for name, one in cls.__members__.items()]
+    held = [
+        (name, {key: value for key, value in one.__dict__.items() if key not in OF_A_MEMBER})
+        for name, one in cls.__members__.items()
+        if hasattr(one, "__dict__")
+    ]
+    state, slots = cloudpickle._class_getstate(cls)
+    state = {name: value for name, value in state.items() if name not in OF_AN_ENUM and name not in cls.__members__}
+    boundary = getattr(cls, "_boundary_", None)
+    tracker = cloudpickle._get_or_create_tracker_id(cls)
+    arguments = cls.__bases__, cls.__name__, cls.__qualname__, cls.__module__, members, boundary, tracker
+    return _make_enum, arguments, ((state, slots), held), None, None, _finish_enum
+
+
+def _make_enum(
+    bases: tuple[type, ...],
+    name: str,
+    qualname: str,
+    module: str,
+    members: list[tuple[str, Any, tuple[Any, ...] | None]],
+    boundary: Any,
+    tracker: str,
+) -> Any:
+    known = cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
+    if known is not None:
+        return known
+    meta: Any = type(bases[-1])
+    bare = iter(members)
+
+    def make(cls: Any, *ignored: object) -> Any:
+        _, value, given = next(bare)
+        made: Any = object.__new__(cls) if given is None else cls._member_type_.__new__(cls, *given)
+        made._value_ = value
+        return made
+
+    body = meta.__prepare__(name, bases)
+    body.update({"__new__": make, "__init__": _nothing, "__module__": module, "__qualname__": qualname})
+    for member, value, _ in members:
+        body[member] = enum.member(value)  # also a function
+    made = meta.__new__(meta, name, bases, body, **({} if boundary is None else {"boundary": boundary}))
+    del made.__init__, made.__new_member__
+    return cloudpickle._lookup_class_or_track(tracker, made)
+
+
+def _nothing(self: object, *_: object) -> None:
+    """In place of a member's `__init__`."""
+
+
+def _finish_enum(cls: Any, state: Any) -> Any:
+    of_class, held = state
+    cloudpickle._class_setstate(cls, of_class)
+    for name, values in held:
+        cls.__members__[name].__dict__.update(values)
+    return cls
+
+
+# -------------------------------------------------------------------------------------- the standard library
+
+
+def _cached(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _lru_cache(found: Any) -> Any:
+    """By its name if it has one, else with an empty cache."""
+    name: str = found.__qualname__
+    if found.__module__ == "__main__":
+        return name if find_in_main(name) is found else by_value(found)
+    return by_value(found) if "<locals>" in name else None
+
+
+def _cached_property(found: Any) -> Any:
+    """Before Python 3.12 it holds a lock."""
+    return functools.cached_property, (found.func,), {"attrname": found.attrname}, None, None, _set_attributes
+
+
+def _set_attributes(obj: Any, values: dict[str, Any]) -> None:
+    obj.__dict__.update(values)
+
+
+def _weak_dict(found: Any) -> Any:
+    return type(found), (dict(found),)
+
+
+def _text_file(file: Any) -> Any:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name):
+            return getattr, (sys, name)
+    raise pickle.PicklingError("an open file lives in one process")
+
+
+def _memoryview(view: Any) -> Any:
+    raise pickle.PicklingError("a memoryview looks into the memory of one process")
+
+
+LRU_CACHE: Any = type(functools.lru_cache(abs))
+TYPED_DICT: Any = typing._TypedDictMeta  # type: ignore[attr-defined]
+BUILT_IN = frozenset({type(None), type(...), type(NotImplemented), *cloudpickle._BUILTIN_TYPE_NAMES})
+
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    LRU_CACHE: _lru_cache,
+    functools.cached_property: _cached_property,
+    weakref.WeakKeyDictionary: _weak_dict,
+    io.TextIOWrapper: _text_file,
+    memoryview: _memoryview,
+}

@@ -1,0 +1,163 @@
+"""A call runs its function as it was at the call; and what was handed in is not kept."""
+
+import functools
+import gc
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from procoro import Pool
+from tests.promises import calls
+from tests.promises.conftest import Script
+from tests.promises.looks import PATIENCE, wait_until, workers
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool(1) as pool:
+        yield pool
+
+
+class Adder:
+    """A callable with a state."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def __call__(self, x: int) -> int:
+        return self.n + x
+
+    def method(self, x: int) -> int:
+        return self.n + x
+
+
+def closures() -> tuple[Callable[[int], int], Callable[[int], None]]:
+    n = 0
+
+    def add(x: int) -> int:
+        return n + x
+
+    def become(value: int) -> None:
+        nonlocal n
+        n = value
+
+    return add, become
+
+
+def each_way(pool: Pool, function: Callable[[int], int]) -> list[int]:
+    found = [pool.submit(function, 1).get(PATIENCE) for _ in range(3)]
+    found += pool.map(function, [1]) + list(pool.imap(function, iter([1])))
+    return [*found, pool.apply(function, (1,)), pool.submit(function, 1).get(PATIENCE)]
+
+
+def test_an_object_that_changes(pool: Pool) -> None:
+    adder = Adder()
+    bound = adder.method
+    for n in (0, 5, 7, 5):
+        adder.n = n
+        assert each_way(pool, adder) == each_way(pool, bound) == [n + 1] * 7
+
+
+def test_a_closure_that_changes(pool: Pool) -> None:
+    add, become = closures()
+    for n in (0, 5, 7, 5):
+        become(n)
+        assert each_way(pool, add) == [n + 1] * 7
+
+
+def test_a_partial_whose_argument_changes(pool: Pool) -> None:
+    values = [1]
+    count = functools.partial(lambda given, x: len(given) + x, values)
+    for _ in range(3):
+        assert each_way(pool, count) == [len(values) + 1] * 7
+        values.append(1)
+
+
+def test_defaults_that_change(pool: Pool) -> None:
+    def add(x: int, n: int = 0) -> int:
+        return x + n
+
+    assert each_way(pool, add) == [1] * 7
+    add.__defaults__ = (5,)
+    assert each_way(pool, add) == [6] * 7
+    add.__code__ = (lambda x, n=0: x * 100).__code__
+    assert each_way(pool, add) == [100] * 7
+
+
+def test_a_script_whose_objects_change(script: Script) -> None:
+    said = script("""
+        import functools
+        from procoro import Pool
+
+        class Adder:
+            n = 0
+            def __call__(self, x):
+                return self.n + x
+
+        def plain(x):
+            return N + x
+
+        def closure():
+            k = N
+            return lambda x: k + x
+
+        N = 0
+        adder = Adder()
+        with Pool(1) as pool:
+            for N in (0, 5, 7):
+                adder.n = N
+                same = closure()
+                functions = [adder, adder.__call__, plain, same, same, closure(), functools.partial(plain)]
+                found = [pool.submit(f, 1).get() for f in functions for _ in range(2)]
+                found += [y for f in functions for y in pool.map(f, [1])]
+                print(set(found))
+    """)
+    assert said.split() == ["{1}", "{6}", "{8}"]
+
+
+@pytest.mark.parametrize("kind", ["a method", "a partial", "a closure", "an object"])
+def test_what_was_submitted_is_not_kept(pool: Pool, kind: str) -> None:
+    tagged = calls.Tagged(1)
+    seen = weakref.ref(tagged)
+    submitted: Callable[[], Any] = {
+        "a method": tagged.tag,
+        "a partial": functools.partial(calls.Tagged.tag, tagged),
+        "a closure": lambda tagged=tagged: tagged.tag_,
+        "an object": functools.partial(tagged.tag),
+    }[kind]
+    for _ in range(3):
+        assert pool.submit(submitted).get(PATIENCE) == 1
+    del tagged, submitted
+    wait_until(lambda: gc.collect() is not None and seen() is None, "nothing refers to it")
+
+
+@pytest.mark.parametrize("kind", ["partials", "closures"])
+@pytest.mark.parametrize("way", ["submit", "map"])
+def test_functions_that_come_once_leave_no_memory_behind(pool: Pool, kind: str, way: str) -> None:
+    def big(x: bytes) -> Callable[[], int]:
+        return functools.partial(length, x) if kind == "partials" else lambda *_: len(x)
+
+    def run(i: int) -> None:
+        function = big(bytes([i]) * 2**20)
+        for _ in range(2):
+            assert (pool.submit(function, 1).get(PATIENCE) if way == "submit" else pool.map(function, [1])[0]) == 2**20
+
+    def held() -> int:
+        (pid,) = workers()
+        library = os.stat(f"/proc/self/fd/{pool._conductor.library.fd}").st_blocks * 512
+        return library + psutil.Process(pid).memory_info().rss + psutil.Process().memory_info().rss
+
+    for i in range(5):
+        run(i)
+    before = held()
+    for i in range(100):
+        run(i)
+    assert held() < before + 30 * 2**20, "200 MiB went through"
+
+
+def length(x: bytes, *_: object) -> int:
+    return len(x)
