@@ -6,9 +6,10 @@ copy of CPython's source, whose `Lib/test` is the argument.
 
 import importlib
 import sys
-import test
 import unittest
 from concurrent.futures import _base
+
+import test
 
 from procoro import Result
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
-    from procoro.results.waiting import call_back
+    from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
     from procoro.wire import codec
     from procoro.wire.blocks import Parts
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Parts, Result, SequenceSource, Stream
-    global call_back, codec, error_of, m, size_of
+    global call_back, codec, error_of, exit_begins, m, size_of, stay_at_exit
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
     from procoro.results.failures import Context, error_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
-    from procoro.results.waiting import call_back
+    from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
     from procoro.wire import codec
     from procoro.wire.blocks import Parts
@@ -443,6 +443,8 @@ class Pool:
     async def __aexit__(self, *exc_info: object) -> None:
         import asyncio
 
+        if self._state == "FORKED":
+            return  # it is the parent's
         self._terminate()
         await asyncio.get_running_loop().run_in_executor(None, self._conductor.ended.wait)
 
@@ -459,6 +461,7 @@ class Pool:
             return
         from procoro import errors
 
+        stay_at_exit(self._conductor)
         if self._state == "FORKED":
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
@@ -506,6 +509,8 @@ def _end_all() -> None:
         for pool in executors:
             pool.join()
     finally:  # also at a Ctrl-C
+        if living:
+            exit_begins()
         for pool in living:
             pool.terminate()
 

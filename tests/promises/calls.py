@@ -277,6 +277,16 @@ class Marked:
         return self.factor * x + 3
 
 
+class Deadly(Marked):
+    """As `Marked`; but every second call ends its worker the first time that it is begun."""
+
+    def __call__(self, x: int) -> int:
+        value = super().__call__(x)
+        if x % 2 and _marks[self.path][x] == 1:
+            kill_self()
+        return value
+
+
 # ------------------------------------------------------------------------------------------ initializers
 
 state: dict[str, Any] = {}

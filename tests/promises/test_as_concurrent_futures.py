@@ -2,9 +2,12 @@
 
 import asyncio
 import concurrent.futures as cf
+import copy
+import gc
 import itertools
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -114,6 +117,20 @@ def test_callbacks_come_once_and_in_their_order(make: Make, gate: Gate) -> None:
     wait_until(lambda: len(seen) == 3, "all have been called")
     future.add_done_callback(lambda done: seen.append(("late", done.result())))
     assert seen == [("a", 5), ("b", 5), ("c", 5), ("late", 5)]
+
+
+def test_nothing_refers_to_what_was_handed_in_and_out(make: Make) -> None:
+    executor = make(1)
+
+    value = executor.submit(calls.Tagged).result(PATIENCE)
+    handed_out = weakref.ref(value)
+    del value
+    method_of = calls.Tagged()
+    handed_in = weakref.ref(method_of)
+    executor.submit(method_of.tag).result(PATIENCE)
+    del method_of
+    for seen in (handed_out, handed_in):
+        wait_until(lambda seen=seen: gc.collect() is not None and seen() is None, "it is gone")  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------------------------ wait, as_completed
@@ -310,8 +327,8 @@ def test_shutdown_finishes_what_was_handed_in(make: Make) -> None:
     executor.shutdown()
 
 
-def test_shutdown_can_cancel_what_has_not_begun(make: Make, gate: Gate) -> None:
-    executor = make(1)
+def test_shutdown_can_cancel_what_has_not_begun(gate: Gate) -> None:
+    executor = procoro.Executor(1)  # the standard library's loses the running call, where nobody waits (wait=False)
     running = executor.submit(calls.stand, gate, 1)
     gate.reached()
     waiting = [executor.submit(calls.double, i) for i in range(50)]
@@ -414,6 +431,16 @@ def test_a_death_harms_only_its_own_call() -> None:
 def test_what_cannot_travel_is_refused_at_the_call() -> None:
     with procoro.Executor(1) as executor, pytest.raises(NotPicklable, match="lock"):
         executor.submit(calls.double, threading.Lock())
+
+
+def test_a_result_does_not_travel() -> None:
+    with procoro.Executor(1) as executor:
+        result = executor.submit(calls.double, 1)
+        with pytest.raises(NotPicklable, match="lives in one process"):
+            executor.submit(calls.double, result)
+        for probe in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match="lives in one process"):
+                probe(result)  # type: ignore[operator]
 
 
 # --------------------------------------------------------------------------------------------- the others

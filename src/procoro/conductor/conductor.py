@@ -171,17 +171,19 @@ class Conductor:
 
     def is_running(self, stream: int, number: int) -> bool:
         """Is a worker in this call? Waits for the crank."""
-        if self.ended.is_set() or threading.current_thread() is self.crank.thread:
+        if self.ended.is_set() or self.crank.forked or threading.current_thread() is self.crank.thread:
             return False
         answered = threading.Event()
         answer: list[bool] = []
 
         def look() -> None:
-            if not self.ended.is_set():
-                self._engine.look()
-                self._run_events(self.crank.now())
-                answer.append(self._scheduler.is_running(stream, number))
-            answered.set()
+            try:
+                if not self.ended.is_set():
+                    self._engine.look()
+                    self._run_events(self.crank.now())
+                    answer.append(self._scheduler.is_running(stream, number))
+            finally:
+                answered.set()
 
         self.crank.post(look)
         answered.wait()

@@ -55,6 +55,13 @@ class TemplateProcess:
     @classmethod
     def acquire(cls) -> TemplateProcess:
         """The template of this process, started if there is none that lives."""
+        here = sys.modules.get("procoro.worker.state")  # in a worker; importing it would delay the first template
+        if here is not None and here.depth >= here.DEEPEST:
+            raise RecursionError(
+                f"this would be a pool within {here.depth} others. Does a module make a pool as it is imported? A "
+                "worker that imports it makes one, too, and so on: make it in a function, or below "
+                "`if __name__ == '__main__'`"
+            )
         with cls._lock:
             template = cls._current
             if template is None or not template.alive:

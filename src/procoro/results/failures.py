@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
+from procoro.results.waiting import stay_at_exit
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
 
@@ -62,6 +63,7 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
         case FaultKind.KILLED:
             return errors.CallKilled(f"{call} was ended by kill()")
         case FaultKind.TERMINATED:
+            stay_at_exit(context.conductor)
             return errors.PoolTerminated(f"{context.function}: the pool was terminated before the call had ended")
         case FaultKind.GAVE_UP:
             return _gave_up(end, context)

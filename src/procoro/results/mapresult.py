@@ -119,6 +119,8 @@ class MapResult(Generic[T]):
     def __await__(self) -> Generator[Any, None, list[T]]:
         import asyncio
 
+        if not self._done.is_set():
+            refuse_in_crank(self._context.conductor)
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._done.is_set():

@@ -200,6 +200,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             value: T = yield from asyncio.wrap_future(self)
             return value
         if self._state not in OVER:
+            refuse_in_crank(self._batch.context.conductor)
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             with self._condition:
                 if self._state in OVER:

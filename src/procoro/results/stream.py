@@ -196,6 +196,7 @@ class Stream(Generic[T]):
                 continue
             if self._ended():
                 raise StopAsyncIteration
+            refuse_in_crank(self._inbox.context.conductor)
             await self._inbox.await_arrival()
 
     def close(self) -> None:

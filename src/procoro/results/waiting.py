@@ -28,6 +28,22 @@ def refuse_in_crank(conductor: Conductor) -> None:
         )
 
 
+_exiting = False
+
+
+def exit_begins() -> None:
+    """From here on the interpreter goes down."""
+    global _exiting
+    _exiting = True
+
+
+def stay_at_exit(conductor: Conductor) -> None:
+    """Before an error is raised that only says that all is over: what is left of the user's threads has been left by
+    them to die, and if such a thread prints its traceback while the interpreter goes down, that aborts it."""
+    if _exiting and threading.current_thread() not in (threading.main_thread(), conductor.crank.thread):
+        threading.Event().wait()
+
+
 def wake(tasks: Sequence[asyncio.Future[None]]) -> None:
     """End the waits of tasks; one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}

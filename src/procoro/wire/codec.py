@@ -26,7 +26,7 @@ from procoro.wire.library import Library
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
 # What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
-MAIN, CONNECTION, ASYNCIO = b"__main__", b"multiprocessing.connection", b"asyncio."
+MAIN, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio."
 
 # How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2])
 ONE, STAR, FULL, CARRIED = range(4)

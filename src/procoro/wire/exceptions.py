@@ -56,12 +56,13 @@ class ExceptionAsData:
         A `RemoteError` stands where one cannot be rebuilt, and a plain group for a group whose class cannot.
         """
         built: dict[int, tuple[ExceptionAsData, BaseException]] = {}
-        todo = [self]
+        todo, seen = [self], {id(self)}
         while todo:
             data = todo.pop()
-            if id(data) not in built:
-                data._build(built)
-                todo += [*data.links.values(), *(data.members or ())]
+            data._build(built)
+            new = [one for one in (*data.links.values(), *(data.members or ())) if id(one) not in seen]
+            seen |= set(map(id, new))
+            todo += new
         for data, error in built.values():
             for name in ("__cause__", "__context__"):
                 other = data.links.get(name)

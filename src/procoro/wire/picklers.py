@@ -11,6 +11,8 @@ from cloudpickle import cloudpickle
 
 from procoro.wire import reducers, twin
 
+cloudpickle._PICKLE_BY_VALUE_MODULES.add(twin.MAIN[1])
+
 
 class OfMain:
     """What is packed as a name of `__main__`, and what in a way of our own; `need` hears of the names."""
@@ -68,6 +70,6 @@ class TwinPickler(OfMain, cloudpickle.Pickler):  # type: ignore[misc]
 
 def _path(value: Any) -> str | None:
     """The dotted name by which a function or class is found in `__main__`, if it is."""
-    if not isinstance(value, (types.FunctionType, type)) or value.__module__ != "__main__":
+    if not isinstance(value, (types.FunctionType, type)) or value.__module__ not in twin.MAIN:
         return None
     return value.__qualname__ if reducers.find_in_main(value.__qualname__) is value else None

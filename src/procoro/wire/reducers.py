@@ -45,6 +45,9 @@ def reduce(obj: Any) -> Any:
         return _class(obj)
     if kind is types.FunctionType:
         return None
+    for name in ("stdout", "stderr"):
+        if obj is getattr(sys, name, None):
+            return getattr, (sys, name)  # the worker's own
     reducer = REDUCERS.get(kind)
     if reducer is not None:
         return reducer(obj)
@@ -238,9 +241,6 @@ def _weak_dict(found: Any) -> Any:
 
 
 def _text_file(file: Any) -> Any:
-    for name in ("stdout", "stderr"):
-        if file is getattr(sys, name):
-            return getattr, (sys, name)
     raise pickle.PicklingError("an open file lives in one process")
 
 

@@ -100,33 +100,20 @@ WORDS: dict[str, tuple[str, str]] = {
 
 def describe(value: Any, path: str) -> str:
     """Which part of a value cannot be packed, by its path, why, and the way out."""
-    why: object = "it cannot be pickled as a whole"
+    why: Any = "it cannot be pickled as a whole"
     try:
         packer = twin.Packer()
         _, names = packer.dumps(value)
         packer.definitions(names, again=False)
     except Exception as error:
-        if _too_deep(error):
-            return (
-                f"{path}: it is nested too deeply for pickle, which goes as deep as sys.getrecursionlimit(), "
-                f"{sys.getrecursionlimit()}; pass it flattened"
-            )
         why = error
     try:
         found = _look(value, path, None, set())
     except RecursionError:
         found = None
+        if isinstance(why, RecursionError) or isinstance(getattr(why, "__cause__", None), RecursionError):
+            found = f"{path}: it is nested too deeply for pickle; pass it flat"
     return found or f"{path}: {_a(value)} cannot travel to another process ({why})"
-
-
-def _too_deep(error: Exception) -> bool:
-    """Is it the structure that is too deep (and not a `__getattr__`, say, that calls itself)?"""
-    cause = error.__cause__ if isinstance(error, pickle.PicklingError) else error
-    trace = cause.__traceback__ if isinstance(cause, RecursionError) else None
-    depth = 0
-    while trace is not None:
-        trace, depth = trace.tb_next, depth + 1
-    return isinstance(cause, RecursionError) and depth < 20
 
 
 def _look(value: Any, path: str, defining: str | None, seen: set[str]) -> str | None:

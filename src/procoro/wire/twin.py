@@ -21,6 +21,7 @@ from typing import Any
 Definition = tuple[str, int, bytes]  # a name of `__main__`, its version, its value
 
 DEEPEST = 50  # names that are rebuilt within each other
+MAIN = "__main__", "__mp_main__"  # its second name in a child of multiprocessing
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), types.ModuleType)
 
 

@@ -14,6 +14,9 @@ from procoro import kernel
 
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 MAIN_NAMES = ("__file__", "__package__", "__doc__")
+DEEPEST = 8  # pools within each other: more are no plan, but a module that makes a pool and is imported by its workers
+
+depth = 0  # how many pools are above this process: in a worker, one at least
 
 
 def capture() -> bytes:
@@ -28,6 +31,7 @@ def capture() -> bytes:
         "limits": [(kind, resource.getrlimit(kind)) for kind in set(LIMITS)],
         "main": {name: vars(main)[name] for name in MAIN_NAMES if name in vars(main)},
         "strays": strays(),
+        "depth": depth + 1,
         "levels": _logging_levels(),
         "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
@@ -123,7 +127,9 @@ def _logging_levels() -> dict[str, int] | None:
 
 def put_on(data: bytes) -> dict[str, int] | None:
     """Take the caller's state over; the levels of its loggers."""
+    global depth
     state = pickle.loads(data)
+    depth = state["depth"]
     sys.path[:] = state["path"]
     sys.argv = state["argv"]
     sys.dont_write_bytecode = state["dont_write_bytecode"]
@@ -150,7 +156,7 @@ def put_on(data: bytes) -> dict[str, int] | None:
         sys.meta_path.append(Strays)
     main = types.ModuleType("__main__")
     main.__dict__.update(state["main"])
-    sys.modules["__main__"] = main
+    sys.modules["__main__"] = sys.modules["__mp_main__"] = main
     if state["warnings"] is not None:
         try:
             filters: Any = warnings.filters
