@@ -6,6 +6,7 @@ import atexit
 import itertools
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,6 +55,7 @@ Where = TypeVar("Where", int, int | None)
 Alike = tuple[int | None, bool, str]
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
+LEAVING = 3.0  # seconds that workers are given, at exit
 GATHERED = 256  # submits in one batch
 SUBMITS = 0  # the lane that all submits of a pool share
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -512,7 +514,11 @@ def _end_all() -> None:
         if living:
             exit_begins()
         for pool in living:
-            pool.terminate()
+            if pool._state != "FORKED":
+                pool._terminate()
+        deadline = time.monotonic() + LEAVING
+        for pool in living:  # a callback that does not return may hold them; the lifeline ends what is left
+            pool._conductor.ended.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _forget_in_child() -> None:

@@ -5,10 +5,11 @@ import io
 
 import pytest
 
+import procoro.executor
 import procoro.pool
 import procoro.results
 
-MODULES = [procoro.pool, procoro.results]
+MODULES = [procoro.executor, procoro.pool, procoro.results]
 
 
 def examples() -> list[doctest.DocTest]:

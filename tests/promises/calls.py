@@ -345,3 +345,10 @@ def tagged(tag: object) -> Tagged:
 def touch(path: str) -> None:
     with open(path, "w"):
         pass
+
+
+def raise_at_3(given: tuple[int, type[Exception]]) -> int:
+    number, error = given
+    if number == 3:
+        raise error
+    return number

@@ -43,7 +43,7 @@ def test_lambdas_and_generators() -> None:
 
 def test_workers_are_kept_from_one_call_to_the_next() -> None:
     first, second = (set(Parallel(batch_size=1)(delayed(calls.pid)(i) for i in range(50))) for _ in range(2))
-    assert first & second
+    assert len(first | second) <= 2
 
 
 def test_large_arrays_arrive() -> None:

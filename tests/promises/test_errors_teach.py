@@ -55,7 +55,6 @@ def test_its_cause_comes_with_it(pool: Pool) -> None:
 @pytest.mark.parametrize(
     "call, words",
     [
-        (calls.raise_odd, r"tests\.promises\.calls\.Odd: odd \(42\)"),
         (calls.raise_held, r"tests\.promises\.calls\.Held: held"),
         (calls.raise_trap, r"tests\.promises\.calls\.Trap: trap"),
     ],

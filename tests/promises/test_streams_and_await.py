@@ -216,3 +216,21 @@ def test_results_are_futures(gate: Gate) -> None:
         assert done == {fails} and not_done == {stands}
         gate.open()
         assert wait([stands], PATIENCE).done == {stands}
+
+
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration])
+def test_a_call_that_raises_the_end_of_a_stream_does_not_end_it(error: type[Exception]) -> None:
+    with Pool(1) as pool:
+        for stream in (
+            pool.imap(calls.raise_at_3, [(i, error) for i in range(6)]),
+            pool.imap_unordered(calls.raise_at_3, [(i, error) for i in range(6)]),
+        ):
+            assert [next(stream) for _ in range(3)] == [0, 1, 2]
+            with pytest.raises(RuntimeError, match=f"raise_at_3 raised {error.__name__}"):
+                list(stream)
+            assert list(stream) == [4, 5]
+
+
+def test_a_result_says_that_its_call_raised_the_end_of_an_iteration() -> None:
+    with Pool(1) as pool, pytest.raises(StopIteration):
+        pool.submit(calls.raise_at_3, (3, StopIteration)).get(PATIENCE)

@@ -47,9 +47,9 @@ def test_a_death_is_told_with_its_input_its_attempt_and_how() -> None:
 
 def test_a_function_that_kills_every_worker_is_given_up() -> None:
     stage = Stage(1)
-    stage.submit(1, 10 * DEADLY)
+    stage.submit(1, 2 * DEADLY)
     worker, deaths, started = 1, 0, 0.0
-    while len(stage.outcomes()) < 10 * DEADLY:
+    while True:
         stage.tell(m.WorkerLost(worker, stage.all(m.Send)[-1].span, "gone", killed=True))
         deaths += 1
         if not stage.scheduler.streams.running:
@@ -61,8 +61,8 @@ def test_a_function_that_kills_every_worker_is_given_up() -> None:
         stage.tell(m.WorkerReady(worker))
     assert deaths == DEADLY
     assert list(stage.outcomes().values()).count(FaultKind.DIED) == DEADLY
-    assert list(stage.outcomes().values()).count(FaultKind.GAVE_UP) == 9 * DEADLY
-    assert 5 < started < 10  # seconds: slowed down, and bounded
+    assert list(stage.outcomes().values()).count(FaultKind.GAVE_UP) == DEADLY
+    assert 5 < started < 15  # seconds: slowed down, and bounded
     assert not stage.all(m.GiveUp)  # others may still use the pool
 
 

@@ -250,7 +250,7 @@ def pack_or_refuse(value: Any, packer: codec.Packer) -> bytes | Parts:
         return packer.value(value)
     except BaseException as error:  # in the crank's thread, a SystemExit is this input's error, too
         try:
-            words = codec.describe_failure_to_pack(value, type(value).__name__)
+            words = codec.describe_failure_to_pack(value, "input")
         except BaseException:
-            words = f"{type(value).__name__}: it cannot be pickled: {error!r}"
-        return packer.value(codec.Refused(f"input: {words}"))
+            words = f"input: {type(value).__name__}: it cannot be pickled: {error!r}"
+        return packer.value(codec.Refused(words))

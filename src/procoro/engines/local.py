@@ -290,8 +290,9 @@ class LocalEngine:
     def memory(self, number: int) -> int:
         """Bytes that a worker holds."""
         member = self._members[number]
-        member.memory = kernel.resident(member.pid) if member.pid else 0
-        return member.memory
+        held = kernel.resident(member.pid) if member.pid else 0
+        member.memory = held or member.memory  # of one that is dying, what it held when it lived
+        return held
 
     def busy(self) -> list[int]:
         """The workers that there are."""

@@ -12,6 +12,9 @@ from procoro.conductor.conductor import Conductor
 from procoro.results.waiting import stay_at_exit
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
+from procoro.wire.exceptions import add_note
+
+RAISED = "\nraised in worker "
 
 
 class Context:
@@ -78,7 +81,7 @@ def _gave_up(end: WorkerEnd, context: Context) -> BaseException:
         error: BaseException = errors.InitializerFailed(
             f"{context.function} was not run: the initializer raised {data.name}: {data.text}\n\n{data.trace}"
         )
-        error.__cause__ = _rebuild(data)
+        error.__cause__ = data.rebuild()
         return error
     if end.reason and end.pid:
         return errors.InitializerFailed(f"{context.function} was not run: {end.reason}")
@@ -157,31 +160,12 @@ def exception_of(run: Run, failure: codec.Failure, context: Context) -> BaseExce
 
     data = failure.load()
     call = errors.FailedCall(run.first, context.function, run.attempt, data.input, data.pid, data.trace)
-    error = _rebuild(data)
-    try:
-        error.add_note(f"\nraised in worker {data.pid} by {call}:\n\n{data.trace}")
-    except Exception:
-        pass
+    error = data.rebuild()
+    notes = getattr(error, "__notes__", None)
+    if isinstance(notes, list):  # of a pool within a worker: they stand in the traceback already
+        notes[:] = [note for note in notes if not str(note).startswith(RAISED)]
+    add_note(error, f"{RAISED}{data.pid} by {call}:\n\n{data.trace}")
     return errors.mark(error, call)
-
-
-def _rebuild(data: codec.ExceptionAsData) -> BaseException:
-    error: BaseException | None = None
-    if data.pickled is not None:
-        try:
-            error = pickle.loads(data.pickled)
-        except Exception:
-            error = None
-    if not isinstance(error, BaseException):
-        from procoro import errors
-
-        error = errors.RemoteError(f"{data.name}: {data.text}")
-        for note in data.notes:
-            error.add_note(note)
-    error.__cause__ = None if data.cause is None else _rebuild(data.cause)
-    error.__context__ = None if data.context is None else _rebuild(data.context)
-    error.__suppress_context__ = data.suppressed
-    return error
 
 
 def unpickling_error(number: int, attempt: int, cause: BaseException, context: Context) -> BaseException:

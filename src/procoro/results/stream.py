@@ -168,6 +168,9 @@ class Stream(Generic[T]):
         if ok:
             value: T = outcome
             return value
+        if isinstance(outcome, (StopIteration, StopAsyncIteration)):  # as PEP 479: it would end the loop in silence
+            words = f"{self._inbox.context.function} raised {type(outcome).__name__}"
+            raise RuntimeError(words) from outcome
         try:
             raise outcome
         finally:

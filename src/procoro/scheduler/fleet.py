@@ -17,8 +17,8 @@ FAILED_TO_START = 10  # for a worker that left before it was ready, or could not
 HUNG_IN_START = 30  # for one that had to be ended because it did not get ready
 KILLED_IN_START = 1  # for one that was killed: that may have been bad luck
 CALM_DEATHS = 20  # in a row with no outcome between, that are still replaced at once
-RESTART_DELAY = 0.01  # seconds, for each death beyond that
-LONGEST_DELAY = 0.1
+RESTART_DELAY = 0.001  # seconds, for each death beyond that
+LONGEST_DELAY = 0.01
 START_DELAY = 0.05  # seconds, after a worker that did not get ready
 
 

@@ -61,7 +61,7 @@ LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
 LONG_SPAN = 2 * LONG  # likewise behind a packet, when others have nothing to do
 LOADING = 10.0  # seconds granted to load a function, before the first call's timeout counts
 HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
-DEADLY = 100  # workers lost in a row to one stream, before it is given up
+DEADLY = 1000  # workers lost in a row to one stream, before it is given up: half a minute
 
 
 class Scheduler:

@@ -44,8 +44,6 @@ class ExceptionAsData:
         self.input = ""  # of the call, cut short
         self.suppressed = error.__suppress_context__
         self.links: dict[str, ExceptionAsData] = {}  # __cause__ and __context__, which may lead round in a circle
-        self.cause: ExceptionAsData | None = None  # those of the links that lead to one not met before
-        self.context: ExceptionAsData | None = None
         self.members: list[ExceptionAsData] | None = None  # of a group
         self.message = ""
         self.shell: bytes | None = None  # a group's class and attributes, without its members
@@ -123,12 +121,9 @@ def as_data(error: BaseException) -> ExceptionAsData:
             data.members = [member for each in one.exceptions if (member := follow(each))] or None
         for name in ("__cause__", "__context__"):
             other = getattr(one, name)
-            known = id(other) in found
             link = None if other is None else follow(other)
             if link is not None:
                 data.links[name] = link
-                if not known:
-                    setattr(data, name.strip("_"), link)
     return first
 
 

@@ -135,6 +135,8 @@ class Reader:
         pieces = []
         while size:
             piece = os.pread(self.fd, min(size, 1 << 30), start)
+            if not piece:  # a call has put another file in its place
+                raise EOFError("the functions that this worker shares with its pool have been closed by a call")
             pieces.append(piece)
             start, size = start + len(piece), size - len(piece)
         return b"".join(pieces)

@@ -66,7 +66,7 @@ def run(
                 except BaseException:
                     body = b""
             if not body or len(body) > BIG:
-                kind, body, big = _awkward(worker, value, big)
+                kind, body, big = _awkward(worker, value, body, big)
             value = None
         stop = position + len(body) - (not kind)  # the next one overwrites a pickle's STOP
         if stop >= room:
@@ -132,21 +132,25 @@ def _pack(error: BaseException, shown: str = "...") -> bytes:
         return codec.pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
 
 
-def _awkward(worker: Worker, value: Any, was_big: bool) -> tuple[int, bytes, bool]:
-    """Record a value that is large, or that C's pickler refuses. Also says whether to expect large ones."""
+def _awkward(worker: Worker, value: Any, packed: bytes, was_big: bool) -> tuple[int, bytes, bool]:
+    """Record a value that is large, or that C's pickler refuses (`packed` is empty); or perhaps not, if the last
+    one was large. Also says whether to expect large ones."""
     try:
-        if not was_big:
-            body = codec.pack_value(value)
-            if len(body) <= BIG:
-                return record.VALUE, body, False
-        parts = codec.pack_big_value(value)
+        if not packed and not was_big:
+            packed = codec.pack_value(value)
+            if len(packed) <= BIG:
+                return record.VALUE, packed, False
+        # Nothing of bytes or a string can stand beside its pickle: it is not pickled again.
+        parts = Parts(packed, ()) if packed and type(value) in (bytes, str) else codec.pack_big_value(value)
         if parts.nbytes <= BIG:
             return record.VALUE, codec.pack_value(value), False
+    except MemoryError as error:
+        return record.FAILURE, _pack(error), False
     except BaseException as error:
         return record.FAILURE, _pack(_refused(value, error)), False
     try:
         return record.BIG_VALUE, worker.put_block(parts), True
-    except OSError as error:  # no descriptor is free, or no memory
+    except (OSError, MemoryError) as error:  # no descriptor is free, or no memory
         return record.FAILURE, _pack(error), False
 
 
