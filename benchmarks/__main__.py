@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from benchmarks.faults import command as faults
 from benchmarks.pool import command as pool
 
 
@@ -10,6 +11,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="procoro beside its peers")
     subjects = parser.add_subparsers(title="subjects", required=True)
     pool.add_to(subjects)
+    faults.add_to(subjects)
     options = parser.parse_args(arguments)
     status: int = options.start(options)
     return status

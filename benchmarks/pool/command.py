@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.fresh import ROOT
 from benchmarks.pool import archive, plot, rounds, summary, table
 from benchmarks.pool.catalogue import MEASURES, Measure
 from benchmarks.pool.systems import SYSTEMS
 from benchmarks.pool.systems.protocol import System
 
-RESULTS = rounds.ROOT / "benchmarks" / "results"
+RESULTS = ROOT / "benchmarks" / "results"
 BASELINE = "mp.Pool"
 
 

@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from benchmarks.fresh import ROOT, environment, last_line
 from benchmarks.pool.catalogue import Figures, Measure
 from benchmarks.pool.systems.protocol import System
 
-ROOT = Path(__file__).resolve().parents[2]
 CHILD = "from benchmarks.pool.child import main; main()"
 PATIENCE = 120.0  # seconds; the longest measure takes about 5
 
@@ -56,12 +55,12 @@ def why_absent(system: System) -> str:
     probe = subprocess.run(
         [sys.executable, "-c", f"{system.imports}; {system.pool}"],
         cwd=ROOT,
-        env=_environment(),
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    return "" if probe.returncode == 0 else _last_line(probe.stderr)
+    return "" if probe.returncode == 0 else last_line(probe.stderr)
 
 
 def measured(measure: Measure, system: System, effort: Effort, round_: int) -> Sample:
@@ -79,7 +78,7 @@ def measured(measure: Measure, system: System, effort: Effort, round_: int) -> S
             str(most),
         ],
         cwd=ROOT,
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -93,7 +92,7 @@ def measured(measure: Measure, system: System, effort: Effort, round_: int) -> S
         _end_session(child)
     if child.returncode != 0:
         return Sample(measure.name, system.name, round_, problem=_death(child.returncode, errors))
-    return Sample(measure.name, system.name, round_, json.loads(_last_line(output)))
+    return Sample(measure.name, system.name, round_, json.loads(last_line(output)))
 
 
 def _end_session(child: subprocess.Popen[str]) -> None:
@@ -105,19 +104,10 @@ def _end_session(child: subprocess.Popen[str]) -> None:
     child.wait()
 
 
-def _environment() -> dict[str, str]:
-    """Ours, but bytecode may be written: a system that is compiled anew in each process would look slow."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
 def _rotated(systems: list[System], turns: int) -> list[System]:
     first = turns % len(systems) if systems else 0
     return systems[first:] + systems[:first]
 
 
 def _death(returncode: int, errors: str) -> str:
-    return _last_line(errors) or f"ended with status {returncode}"
-
-
-def _last_line(text: str) -> str:
-    return text.strip().rpartition("\n")[2]
+    return last_line(errors) or f"ended with status {returncode}"

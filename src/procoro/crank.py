@@ -179,9 +179,9 @@ class Crank:
 
     def _close(self) -> None:
         self._selector.close()
-        os.close(self._wake_read)
         with self._wake_lock:
             self._wake_write.close()
+        os.close(self._wake_read)  # after the other end: a write must not find it closed
 
     def _call_all(self) -> None:
         while self._calls:

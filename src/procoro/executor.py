@@ -75,7 +75,7 @@ class Executor(futures.Executor):
             memory_limit=memory_limit,
             name=name,
         )
-        self._pool._finishes_at_exit = True
+        self._pool._finish_at_exit()
         self._shut = False
 
     def __repr__(self) -> str:

@@ -105,7 +105,6 @@ class Pool:
         self._name = name
         self._size = size
         self._state = "RUN"
-        self._finishes_at_exit = False
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
@@ -171,8 +170,9 @@ class Pool:
                     batch = self._open_batch(fn, alike)
                 else:
                     batch = self._open[0]
-                result: Result[T] = Result(batch, len(batch.results))
-                batch.values.append(value)
+                index = len(batch.results)
+                result: Result[T] = Result(batch, index)
+                batch.values[index:] = (value,)  # over that of one which a Ctrl-C has stopped here
                 batch.results.append(result)
             finally:
                 self._adding = within
@@ -201,7 +201,9 @@ class Pool:
             self._lock.release()
         for batch, (place, plain, name) in gathered:
             stream, shape = batch.context.stream, batch.context.shape
-            values, batch.values = batch.values, []
+            values, batch.values = batch.values[: len(batch.results)], []
+            if not values:  # a Ctrl-C, again
+                continue
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = 64 * len(values) if plain else sum(map(size_of, values))
             function = name or place  # whose run times are learnt
@@ -404,6 +406,12 @@ class Pool:
             if self._state == "CLOSE":
                 self._conductor.tell(m.CloseAsked(cancel))
 
+    def _finish_at_exit(self) -> None:
+        """Do not terminate it then, as a forgotten pool is."""
+        for conductor in [one for one in _finishing if one.ended.is_set()]:
+            _finishing.discard(conductor)
+        _finishing.add(self._conductor)
+
     def terminate(self) -> None:
         """End all calls and workers now; calls that had not ended raise `PoolTerminated`. Waits for the workers."""
         if self._state == "FORKED":
@@ -501,24 +509,30 @@ class Pool:
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
+_finishing: set[Conductor] = set()  # of executors: held here, for one may be dropped while its calls run
+
+
 def _end_all() -> None:
     """At exit: an executor finishes its calls, a forgotten pool is terminated."""
-    living = [pool for pool in _pools if not pool._conductor.ended.is_set()]
-    executors = [pool for pool in living if pool._finishes_at_exit and pool._state in ("RUN", "CLOSE")]
+    executors = [conductor for conductor in _finishing if not conductor.ended.is_set()]
     try:
-        for pool in executors:
-            pool.close()
-        for pool in executors:
-            pool.join()
+        for pool in list(_pools):
+            if pool._conductor in executors:
+                pool.close()
+        for conductor in executors:
+            conductor.tell(m.Unbounded())
+            conductor.ended.wait()
     finally:  # also at a Ctrl-C
+        living = {*executors, *(pool._conductor for pool in _pools)}
         if living:
             exit_begins()
-        for pool in living:
-            if pool._state != "FORKED":
-                pool._terminate()
+        for pool in list(_pools):
+            pool._state = "TERMINATE"
+        for conductor in living:
+            conductor.tell(m.TerminateAsked())
         deadline = time.monotonic() + LEAVING
-        for pool in living:  # a callback that does not return may hold them; the lifeline ends what is left
-            pool._conductor.ended.wait(max(0.0, deadline - time.monotonic()))
+        for conductor in living:  # a callback that does not return may hold them; the lifeline ends what is left
+            conductor.ended.wait(max(0.0, deadline - time.monotonic()))
 
 
 def _forget_in_child() -> None:
@@ -526,6 +540,7 @@ def _forget_in_child() -> None:
         pool._state = "FORKED"
         pool._lock = threading.RLock()
     _pools.clear()
+    _finishing.clear()
 
 
 atexit.register(_end_all)

@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -475,13 +476,22 @@ def test_cancelling_what_asyncio_waits_for_cancels_the_call(gate: Gate) -> None:
     asyncio.run(main())
 
 
-def test_dask_computes_on_it() -> None:
-    dask = pytest.importorskip("dask")
-    with procoro.Executor(2) as executor:
-        total = dask.delayed(sum)([dask.delayed(calls.double)(i) for i in range(20)])
-        assert total.compute(scheduler=executor) == 380
-        with dask.config.set(scheduler=executor):
-            assert dask.delayed(os.getpid)().compute() != os.getpid()
+@pytest.mark.skipif(find_spec("dask") is None, reason="Dask is not installed")
+def test_dask_computes_on_it(script: Script) -> None:
+    """In a program of its own: Dask changes how exceptions are pickled, everywhere."""
+    said = script("""
+        import os
+        import dask
+        from procoro import Executor
+        from tests.promises import calls
+
+        with Executor(2) as executor:
+            total = dask.delayed(sum)([dask.delayed(calls.double)(i) for i in range(20)])
+            print(total.compute(scheduler=executor))
+            with dask.config.set(scheduler=executor):
+                print(dask.delayed(os.getpid)().compute() != os.getpid())
+    """)
+    assert said == "380\nTrue\n"
 
 
 # --------------------------------------------------------------------------- a Result as a Future of its own

@@ -207,5 +207,5 @@ def test_ctrl_c_at_random_moments(start: Start, seed: int) -> None:
         if process.poll() is None:
             press(process, chance.choice(["group", "program"]))
     out, said = process.communicate(timeout=SECONDS)
-    assert "procoro/worker" not in said and "bug in procoro" not in said, said
+    assert not any(words in said for words in ("worker/loop", "worker/template", "bug in procoro")), said
     assert (process.returncode, out, said) == (0, "done\n", "") or "KeyboardInterrupt" in said

@@ -86,10 +86,10 @@ def test_100_streams_that_are_left(gate: Gate) -> None:
         assert standing.get(PATIENCE) == "value"
 
 
-MANY_DEATHS = [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+THOUSAND = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.parametrize("count", MANY_DEATHS)
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=THOUSAND)])
 def test_kills_of_running_calls(count: int) -> None:
     with Pool(2) as pool:
         others: list[Result[int]] = []
@@ -120,8 +120,7 @@ def test_100_kills_at_once(gate: Gate) -> None:
         assert [other.get(PATIENCE) for other in others] == [2 * n for n in range(1000)]
 
 
-@pytest.mark.parametrize("retries", [0, 1])
-@pytest.mark.parametrize("count", MANY_DEATHS)
+@pytest.mark.parametrize("count, retries", [(100, 0), (100, 1)])
 def test_calls_that_kill_their_workers(tmp_path: Path, count: int, retries: int) -> None:
     marks = Marks(tmp_path, 2 * count)
     with Pool(2) as pool:
@@ -137,3 +136,13 @@ def test_calls_that_kill_their_workers(tmp_path: Path, count: int, retries: int)
     assert marks.read() == bytes([1, 1 + retries]) * count
     pids = [one.pid for one in found if isinstance(one, WorkerDied)]
     assert len(set(pids)) == len(pids), "two calls blamed for one death"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_thousand_single_calls_that_all_kill_their_workers() -> None:
+    """With nothing between that goes well: each is told so, and the pool goes on."""
+    with Pool(2) as pool:
+        deadly = [pool.submit(calls.kill_self) for _ in range(1000)]
+        assert {type(result.exception(PATIENCE)) for result in deadly} == {WorkerDied}
+        assert pool.submit(calls.double, 2).get(PATIENCE) == 4

@@ -38,6 +38,10 @@ class Context:
         self.timeout = timeout
         self.memory_limit = memory_limit
 
+    def number(self, number: int) -> int:
+        """A call's number as its user counts: single calls, which travel together, are each the only one."""
+        return 0 if self.shape in (codec.FULL, codec.CARRIED) else number
+
 
 def error_of(fault: Fault, context: Context) -> BaseException:
     """The error for a call that ended without an outcome of its own."""
@@ -45,7 +49,7 @@ def error_of(fault: Fault, context: Context) -> BaseException:
 
     end = fault.how if isinstance(fault.how, WorkerEnd) else WorkerEnd(0, None)
     call = errors.FailedCall(
-        fault.first, context.function, fault.attempt, _short(fault.item, context.shape), end.pid, ""
+        context.number(fault.first), context.function, fault.attempt, _short(fault.item, context.shape), end.pid, ""
     )
     return errors.mark(_fault_error(fault, end, call, context), call)
 
@@ -159,7 +163,7 @@ def exception_of(run: Run, failure: codec.Failure, context: Context) -> BaseExce
     from procoro import errors
 
     data = failure.load()
-    call = errors.FailedCall(run.first, context.function, run.attempt, data.input, data.pid, data.trace)
+    call = errors.FailedCall(context.number(run.first), context.function, run.attempt, data.input, data.pid, data.trace)
     error = data.rebuild()
     notes = getattr(error, "__notes__", None)
     if isinstance(notes, list):  # of a pool within a worker: they stand in the traceback already
@@ -172,7 +176,7 @@ def unpickling_error(number: int, attempt: int, cause: BaseException, context: C
     """The error of a call whose result has arrived and cannot be rebuilt."""
     from procoro import errors
 
-    call = errors.FailedCall(number, context.function, attempt, "...", 0, "")
+    call = errors.FailedCall(context.number(number), context.function, attempt, "...", 0, "")
     error = errors.ResultNotUnpicklable(f"{call}: its result cannot be unpickled: {cause!r}")
     error.__cause__ = cause
     return errors.mark(error, call)

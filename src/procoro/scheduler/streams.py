@@ -259,6 +259,7 @@ class Streams:
         for at in range(piece.count):
             number = piece.first + at
             fault = Fault(number, ending.kind, ending.how, stream.attempt(number))
+            fault.item = piece.items[piece.offset + at]
             self.finish(stream, piece.cut(at, at + 1), fault)
 
     def cancel(self, stream: int, number: int) -> bool:
