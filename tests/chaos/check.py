@@ -160,11 +160,15 @@ class Check:
             if call.number in begun and begun[-1] != call.number:
                 last = self.books.calls.get(begun[-1])
                 self._wrong(call, f"is charged with the end of worker {pid}, which was in {last!r}")
-            elif call.number not in begun and pid not in self.world.killed and not self.crowded:
+            elif call.number not in begun and not self._was_shot(call, pid):
                 self._wrong(call, f"is charged with the end of worker {pid}, where it was never begun")
         if len(self.never_begun) > len(self.world.killed) and not self.crowded:
             words = f"of maps, more calls were not begun than workers killed ({len(self.world.killed)})"
             self.books.wrong(f"{words}: {self.never_begun[:5]}")
+
+    def _was_shot(self, call: Call, pid: int) -> bool:
+        """From outside, perhaps when the call was loaded and not yet begun."""
+        return pid in self.world.killed or "killed" in call.may or self.crowded
 
     def _check_recycling(self) -> None:
         for pid, begun in self.begun_in.items():
