@@ -55,6 +55,8 @@ class Executor(futures.Executor):
         name: str | None = None,
     ) -> None:
         # The words are the standard library's, where programs match on them.
+        if max_workers is not None and not isinstance(max_workers, int):
+            raise TypeError(f"max_workers must be an integer or None, got {max_workers!r}")
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
         if mp_context is not None and not hasattr(mp_context, "get_start_method"):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from procoro import kernel
+from procoro import arguments, kernel
 from procoro.calls import FaultKind
 from procoro.engines.template import TemplateProcess
 
@@ -58,7 +58,6 @@ INITIALIZING = 10.0  # seconds that an initializer is given at least, where ther
 LEAVING = 3.0  # seconds that workers are given, at exit
 GATHERED = 256  # submits in one batch
 SUBMITS = 0  # the lane that all submits of a pool share
-UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 class Pool:
@@ -94,14 +93,14 @@ class Pool:
         memory_limit: int | str | None = None,
         name: str | None = None,
     ) -> None:
-        size = kernel.cores() if processes is None else _count("processes", processes, 1)
+        size = kernel.cores() if processes is None else arguments.count("processes", processes, 1)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if maxtasksperchild is not None:
-            maxtasksperchild = _count("maxtasksperchild", maxtasksperchild, 1)
-        self._timeout = _seconds("timeout", timeout)
-        self._retries = _count("retries", retries, 0)
-        self._memory_limit = _bytes("memory_limit", memory_limit)
+            maxtasksperchild = arguments.count("maxtasksperchild", maxtasksperchild, 1)
+        self._timeout = arguments.seconds("timeout", timeout)
+        self._retries = arguments.count("retries", retries, 0)
+        self._memory_limit = arguments.nbytes("memory_limit", memory_limit)
         self._name = name
         self._size = size
         self._state = "RUN"
@@ -111,7 +110,7 @@ class Pool:
         self._adding = False
         self._gathered: deque[tuple[Batch, Alike]] = deque()
         self._open: tuple[Batch, Alike] | None = None
-        arguments = tuple(initargs)
+        given = tuple(initargs)
         template = TemplateProcess.acquire()
         try:
             _import_the_rest()
@@ -124,7 +123,7 @@ class Pool:
             maxtasksperchild,
             self._memory_limit,
             None if self._timeout is None or initializer is None else max(self._timeout, INITIALIZING),
-            _initializer(initializer, arguments),
+            _initializer(initializer, given),
         )
         _pools.add(self)
         # Dropping the pool drops no call: what is left runs to its end, then the workers go.
@@ -224,8 +223,8 @@ class Pool:
     ) -> Result[T]:
         """As `submit`. When the call has ended, `callback(value)` or `error_callback(exception)` runs in this process,
         in procoro's thread: it should be short, and must not wait for another call."""
-        _callable("callback", callback)
-        _callable("error_callback", error_callback)
+        arguments.callback("callback", callback)
+        arguments.callback("error_callback", error_callback)
         result = self._submit(func, tuple(args), kwds or {})
         if callback is not None or error_callback is not None:
             from concurrent.futures import CancelledError, Future
@@ -289,8 +288,8 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None,
         shape: int,
     ) -> MapResult[T]:
-        _callable("callback", callback)
-        _callable("error_callback", error_callback)
+        arguments.callback("callback", callback)
+        arguments.callback("error_callback", error_callback)
         context = self._context(func, shape, self._timeout)
         result: MapResult[T] = MapResult(context, callback, error_callback)
         self._stream(func, values, context, result, chunksize, self._retries, window=False, ordered=False)
@@ -338,8 +337,8 @@ class Pool:
         retries: int | None,
         ordered: bool,
     ) -> Stream[T]:
-        limit = self._timeout if timeout is None else _seconds("timeout", timeout)
-        again = self._retries if retries is None else _count("retries", retries, 0)
+        limit = self._timeout if timeout is None else arguments.seconds("timeout", timeout)
+        again = self._retries if retries is None else arguments.count("retries", retries, 0)
         if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
             raise TypeError(f"{type(iterable).__name__!r} object is not iterable")
         context = self._context(func, shape, limit)
@@ -360,7 +359,7 @@ class Pool:
         ordered: bool,
     ) -> None:
         if chunksize is not None:
-            chunksize = min(_count("chunksize", chunksize, 1), 1024)
+            chunksize = min(arguments.count("chunksize", chunksize, 1), 1024)
         self._check_running()
         place = self._pack_function(func, self._conductor.packer.function)
         conductor, stream = self._conductor, next(self._streams)
@@ -584,42 +583,3 @@ def _name_of(func: Any) -> str:
 
 def _sequence(iterable: Iterable[Any]) -> Sequence[Any]:
     return iterable if isinstance(iterable, (tuple, range)) else list(iterable)
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    number = int(value.__index__())
-    if number < least:
-        # multiprocessing's own words, where programs match on them
-        words = "Number of processes must be at least 1" if name == "processes" else f"{name} must be >= {least}"
-        raise ValueError(f"{words}, got {number}")
-    return number
-
-
-def _seconds(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} must be > 0 seconds, got {value!r} (None means no limit)")
-    return float(value)
-
-
-def _bytes(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        import re
-
-        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", value.lower())
-        if match is None:
-            raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
-        value = int(float(match[1]) * UNITS[match[2]])
-    return _count(name, value, 1)
-
-
-def _callable(name: str, value: Any) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be callable, got {value!r}")

@@ -270,6 +270,8 @@ def test_max_tasks_per_child(make: Make) -> None:
 
 
 def test_arguments_are_refused_in_the_standard_words(make: Make) -> None:
+    with pytest.raises(TypeError):
+        make("2")
     with pytest.raises(TypeError, match="max_tasks_per_child must be an integer"):
         make(1, max_tasks_per_child="2")
     with pytest.raises(ValueError, match="max_tasks_per_child must be >= 1"):

@@ -1,0 +1,50 @@
+"""Arguments are checked once, at the door; what is wrong with one is said in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """A whole number of `least` at least."""
+    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    number = int(value.__index__())
+    if number < least:
+        # multiprocessing's own words, where programs match on them
+        words = "Number of processes must be at least 1" if name == "processes" else f"{name} must be >= {least}"
+        raise ValueError(f"{words}, got {number}")
+    return number
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """Seconds, more than none; or None."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, got {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0 seconds, got {value!r} (None means no limit)")
+    return float(value)
+
+
+def nbytes(name: str, value: Any) -> int | None:
+    """Bytes, as a number or in words such as "2 GiB"; or None."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        import re
+
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)i?b?\s*", value.lower())
+        if match is None:
+            raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
+        value = int(float(match[1]) * UNITS[match[2]])
+    return count(name, value, 1)
+
+
+def callback(name: str, value: Any) -> None:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, got {value!r}")
