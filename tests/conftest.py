@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tempfile
 import threading
 import time
@@ -21,6 +22,9 @@ GRACE = 5.0  # seconds in which what is on its way out may leave
 # a descendant of ours. The number of the session keeps two runs on one machine apart.
 MARK = f"PROCORO_TEST_SESSION={uuid.uuid4()}"
 os.environ.update([MARK.split("=")])
+
+# Who runs in the background of a shell ignores Ctrl-C, and so would all programs that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)
