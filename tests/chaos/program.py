@@ -152,12 +152,13 @@ def watch(limit: float, report: Any, books: Books) -> None:
     """If nothing has happened for so many seconds: say where everybody stands, and end. (Slow is not hung.)"""
 
     def look() -> None:
-        seen, since = -1, time.monotonic()
+        seen, since, asked = -1, time.monotonic(), 0
         while True:
             time.sleep(0.5)
             starts = notes.count()
-            if starts > 10 * (100 + len(books.calls)):
-                bark(report, f"RUNS AWAY: {len(books.calls)} calls were begun {starts} times")
+            asked = max(asked, len(books.calls))  # in the end they are struck off
+            if starts > 10 * (100 + asked):
+                bark(report, f"RUNS AWAY: {asked} calls were begun {starts} times")
             now = starts + sum(1 + len(call.endings) for call in list(books.calls.values()))
             if now != seen:
                 seen, since = now, time.monotonic()
