@@ -208,4 +208,6 @@ def test_ctrl_c_at_random_moments(start: Start, seed: int) -> None:
             press(process, chance.choice(["group", "program"]))
     out, said = process.communicate(timeout=SECONDS)
     assert not any(words in said for words in ("worker/loop", "worker/template", "bug in procoro")), said
-    assert (process.returncode, out, said) == (0, "done\n", "") or "KeyboardInterrupt" in said
+    # At its very end, when its handlers are gone, the interpreter is ended by the signal itself.
+    done = (out, said) == ("done\n", "") and process.returncode in (0, -signal.SIGINT)
+    assert done or "KeyboardInterrupt" in said, (process.returncode, out, said)
