@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import pickle
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -172,10 +174,15 @@ class Packer:
         return known
 
 
+_importing = threading.RLock()  # a child that is forked meanwhile would wait for ever for the import to end
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+
+
 def _dumps(
     value: object, defining: str | None, buffers: Callable[[pickle.PickleBuffer], Any] | None
 ) -> tuple[bytes, set[str]]:
-    from procoro.wire.picklers import TwinPickler  # cloudpickle costs 20 ms, and most pools never need it
+    with _importing:
+        from procoro.wire.picklers import TwinPickler  # cloudpickle costs 20 ms, and most pools never need it
 
     file = io.BytesIO()
     pickler = TwinPickler(file, defining, buffers)
