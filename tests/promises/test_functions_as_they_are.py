@@ -69,6 +69,47 @@ def test_a_closure_that_changes(pool: Pool) -> None:
         assert each_way(pool, add) == [n + 1] * 7
 
 
+LIMITS = [1]
+LEAST = 0
+
+
+def test_a_closure_over_what_changes_in_place(pool: Pool) -> None:
+    global LEAST
+    values, table = [1], {"a": 1}
+
+    def count(x: int, more: list[int] = []) -> int:  # noqa: B006
+        return x + len(values) + table["a"] + len(more)
+
+    def count_globals(x: int) -> int:
+        return x + sum(limit for limit in LIMITS if limit > LEAST)
+
+    def look() -> int:
+        return look.held  # type: ignore[attr-defined,no-any-return]
+
+    for n in range(1, 4):
+        look.held = n  # type: ignore[attr-defined]
+        assert each_way(pool, count) == [1 + len(values) + table["a"] + len(count.__defaults__[0])] * 7  # type: ignore[index]
+        assert each_way(pool, count_globals) == [count_globals(1)] * 7
+        assert [pool.submit(look).get(PATIENCE) for _ in range(3)] == [n] * 3
+        values.append(n)
+        table["a"] += 10
+        count.__defaults__[0].append(n)  # type: ignore[index]
+        LIMITS.append(n)
+        LEAST = n - 1
+
+
+def test_a_closure_that_calls_itself_is_not_kept(pool: Pool) -> None:
+    def use_one() -> weakref.ref[Any]:
+        def down(x: int) -> int:
+            return 0 if x == 0 else 1 + down(x - 1)
+
+        assert each_way(pool, down) == [1] * 7
+        return weakref.ref(down)
+
+    seen = use_one()
+    wait_until(lambda: gc.collect() is not None and seen() is None, "nothing refers to it")
+
+
 def test_a_partial_whose_argument_changes(pool: Pool) -> None:
     values = [1]
     count = functools.partial(lambda given, x: len(given) + x, values)

@@ -8,12 +8,12 @@ a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one
 from __future__ import annotations
 
 import itertools
-import operator
 import pickle
 import struct
 import types
 import weakref
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 from procoro.wire import blocks, record, twin
@@ -80,19 +80,22 @@ class Packer:
         known = self._named.get(id(function))
         if known is not None and known[0] is function:
             return known[1]
+        if not isinstance(function, types.FunctionType):
+            return None if _by_name(function) is None else self.function(function)
+        if "<" in function.__qualname__:  # a lambda, or defined within a function: it has no name to be found by
+            return self._resubmitted(function)
         if _by_name(function) is not None:
             return self.function(function)
-        if not isinstance(function, types.FunctionType):
-            return None
-        if "<" not in function.__qualname__:
-            return self._library.add_function(*self._pack(function, again=False))
+        return self._library.add_function(*self._pack(function, again=False))
+
+    def _resubmitted(self, function: types.FunctionType) -> int | None:
         seen = self._seen.get(id(function))
         if seen is None or not seen.is_still(function):
             if len(self._seen) > REMEMBERED:
                 self._seen.clear()
             self._seen[id(function)] = Seen(function, self._seen)
             return None
-        if seen.place is None:
+        if seen.place is None and seen.is_fixed:
             packed, versions = self._pack(function, again=False)
             if len(packed) > BIG:
                 return None
@@ -154,27 +157,40 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
 class Seen:
     """A function that was packed by its value, and what that was, as long as it lives."""
 
-    __slots__ = ("_function", "_parts", "place")
+    __slots__ = ("_function", "_held", "_names", "is_fixed", "place")
 
     def __init__(self, function: types.FunctionType, seen: dict[int, Seen]) -> None:
         key = id(function)
         self._function = weakref.ref(function, lambda _: seen.pop(key, None))
-        self._parts = _parts_of(function)
+        self._names = [] if function.__globals__ is twin.main_globals() else sorted(_names(function.__code__))
+        self._held = self._all_of(function)
+        # Can nothing that it holds change in place? (What it names of `__main__`, the twin looks after.)
+        self.is_fixed = not function.__dict__ and all(
+            isinstance(value, twin.IMMUTABLE) or _by_name(value) is not None for value in self._held[1:]
+        )
         self.place: int | None = None
 
     def is_still(self, function: types.FunctionType) -> bool:
-        """Is it this function, with the code, defaults and cells that it had?"""
-        return self._function() is function and all(map(operator.is_, self._parts, _parts_of(function)))
+        """Is it this function, with the code, defaults, cells and globals that it had?"""
+        held = self._all_of(function)
+        return self._function() is function and len(held) == len(self._held) and all(map(is_, self._held, held))
+
+    def _all_of(self, function: types.FunctionType) -> list[Any]:
+        held: list[Any] = [function.__code__, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+        for cell in function.__closure__ or ():
+            try:
+                # Not itself, where it calls itself: then it would live as long as this.
+                held.append(None if cell.cell_contents is function else cell.cell_contents)
+            except ValueError:  # it is empty so far
+                held.append(None)
+        held += [function.__globals__[name] for name in self._names if name in function.__globals__]
+        return held
 
 
-def _parts_of(function: types.FunctionType) -> list[object]:
-    parts: list[object] = [function.__code__, function.__defaults__, function.__kwdefaults__]
-    for cell in function.__closure__ or ():
-        try:
-            parts.append(None if cell.cell_contents is function else cell.cell_contents)
-        except ValueError:  # it is empty so far
-            parts.append(cell)
-    return parts
+def _names(code: types.CodeType) -> set[str]:
+    """All that this code, and the code within it, may look up by name."""
+    inner = [_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
