@@ -1,5 +1,7 @@
 """Every cell of the table from a process of its own, with a limit; nothing of it is left behind."""
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from benchmarks.faults import processes
 from benchmarks.faults.catalogue import Fault
 from benchmarks.faults.systems import Adapter
@@ -16,6 +20,7 @@ from benchmarks.fresh import ROOT, environment, last_line
 
 CHILD = "from benchmarks.faults.child import main; main()"
 MARK = "PROCORO_FAULTS_CELL"
+SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ def play(faults: Sequence[Fault], systems: Sequence[type[Adapter]], limit: float
 
 def played(fault: Fault, system: type[Adapter], limit: float) -> Cell:
     mark = f"{MARK}={uuid.uuid4()}"
+    before = set(SHARED.glob("*"))
     with tempfile.TemporaryDirectory(prefix="faults-") as scratch:
         answer, errors = Path(scratch, "answer"), Path(scratch, "errors")
         started_at = time.monotonic()
@@ -60,7 +66,20 @@ def played(fault: Fault, system: type[Adapter], limit: float) -> Cell:
             seconds = time.monotonic() - started_at
             processes.end_all(child.pid, mark)
             child.wait()
+            _sweep(before)
     return Cell(fault.name, system.name, verdict, seconds)
+
+
+def _sweep(before: set[Path]) -> None:
+    """Remove the shared memory and semaphores of peers that were killed: they name a process, which is gone."""
+    for path in set(SHARED.glob("*")) - before:
+        owner = re.search(r"[-_](\d+)[-_]", path.name)
+        if owner is None or psutil.pid_exists(int(owner[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _death(returncode: int, errors: str) -> str:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+# The standard library's own words, where programs match on them
+WORDS = {
+    "processes": "Number of processes must be at least 1",
+    "max_workers": "max_workers must be greater than 0",
+}
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -13,9 +18,7 @@ def count(name: str, value: Any, least: int) -> int:
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     number = int(value.__index__())
     if number < least:
-        # multiprocessing's own words, where programs match on them
-        words = "Number of processes must be at least 1" if name == "processes" else f"{name} must be >= {least}"
-        raise ValueError(f"{words}, got {number}")
+        raise ValueError(f"{WORDS.get(name, f'{name} must be >= {least}')}, got {number}")
     return number
 
 

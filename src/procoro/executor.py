@@ -9,7 +9,7 @@ from concurrent import futures
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from procoro import kernel
+from procoro import arguments, kernel
 from procoro.pool import Pool
 from procoro.wire import codec
 
@@ -54,21 +54,16 @@ class Executor(futures.Executor):
         memory_limit: int | str | None = None,
         name: str | None = None,
     ) -> None:
-        # The words are the standard library's, where programs match on them.
-        if max_workers is not None and not isinstance(max_workers, int):
-            raise TypeError(f"max_workers must be an integer or None, got {max_workers!r}")
-        if max_workers is not None and max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
+        workers = kernel.cores() if max_workers is None else arguments.count("max_workers", max_workers, 1)
         if mp_context is not None and not hasattr(mp_context, "get_start_method"):
             raise TypeError(f"mp_context must be a multiprocessing context or None, got {mp_context!r}")
         if max_tasks_per_child is not None:
-            if not isinstance(max_tasks_per_child, int):
+            if not isinstance(max_tasks_per_child, int):  # the standard library's words
                 raise TypeError("max_tasks_per_child must be an integer")
-            if max_tasks_per_child <= 0:
-                raise ValueError("max_tasks_per_child must be >= 1")
-        self._max_workers = kernel.cores() if max_workers is None else max_workers  # Dask asks for it
+            max_tasks_per_child = arguments.count("max_tasks_per_child", max_tasks_per_child, 1)
+        self._max_workers = workers  # Dask asks for it
         self._pool = Pool(
-            self._max_workers,
+            workers,
             initializer,
             initargs,
             max_tasks_per_child,
@@ -115,8 +110,10 @@ class Executor(futures.Executor):
         Raises:
             TimeoutError: from `next`, when a value has not come in time.
         """
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
+        if chunksize is not None:
+            chunksize = arguments.count("chunksize", chunksize, 1)
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
         if buffersize is not None and (isinstance(buffersize, bool) or not isinstance(buffersize, int)):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
@@ -201,4 +198,4 @@ def _values(stream: Stream[T], deadline: float | None) -> Generator[T]:
 
 
 def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
