@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.programs import Program, programs
+
 FUNCTIONS = Path(__file__).with_name("sample_functions.py")
 PATIENCE = 40  # seconds until a command that does not end is a failure
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Program]
 
 
 def function(name: str) -> str:
@@ -31,30 +32,13 @@ def rows(path: Path) -> list[Any]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `procoro map ARGUMENTS...` in `tmp_path`; whoever still runs at the end of the test is killed."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    running: list[subprocess.Popen[str]] = []
+    """Start `procoro map ARGUMENTS...` in `tmp_path`."""
+    with programs(tmp_path) as launch:
 
-    def start(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "procoro.cli", "map", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path},
-            text=True,
-            encoding="utf-8",
-            **{**pipes, **options},
-        )
-        running.append(process)
-        return process
+        def start(*arguments: object, **options: Any) -> Program:
+            return launch([sys.executable, "-m", "procoro.cli", "map", *arguments], dict(os.environ), **options)
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
-            stream.close()
+        yield start
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """How a run ends that cannot go on: signals, full disks, readers that leave, too many failures."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -166,9 +167,18 @@ def test_what_is_written_survives_a_kill(start: Start, gate: Gate, queue_at_gate
     assert process.stdout.read() == ""
 
 
-def test_standard_error_that_is_full_does_not_stop_the_run(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "in.jsonl").write_text("1\n")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("given, status", [("1\n", 0), ("no JSON\n", 1)])
+def test_standard_error_that_is_full_or_closed_changes_nothing(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str, given: str, status: int
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    (tmp_path / "in.jsonl").write_text(given)
+    order = function("double"), "in.jsonl", "--errors", "errors.jsonl", "-o"
     with open("/dev/full", "w") as full:
-        process = start(function("double"), "in.jsonl", "-o", "out.jsonl", stderr=full)
-        assert process.wait(timeout=PATIENCE) == 0
-    assert rows(tmp_path / "out.jsonl") == [2]
+        process = start(*order, "out.jsonl", stderr=full)
+        assert process.wait(timeout=PATIENCE) == status
+    process = start(*order, "-", preexec_fn=lambda: os.close(2))
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (status, "" if status else "2\n"), "it does not stand between the rows"
+    assert rows(tmp_path / "out.jsonl") == ([] if status else [2])

@@ -1,5 +1,6 @@
 """Programs of their own: what a user writes into a file and runs."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,42 +11,28 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.programs import Program, programs
+
 PATIENCE = 30  # seconds until a program that does not end is a failure
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Program]
 Script = Callable[..., str]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a program in `tmp_path`, as leader of its own session; whoever still runs at the end is killed."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    running: list[subprocess.Popen[str]] = []
+    """Start a program in `tmp_path`, as leader of its own session."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with programs(tmp_path) as launch:
+        numbers = itertools.count()
 
-    def start(code: str, *arguments: object, flags: tuple[str, ...] = (), **options: Any) -> "subprocess.Popen[str]":
-        file = tmp_path / f"script_{len(running)}.py"
-        file.write_text(dedent(code))
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-        process = subprocess.Popen(
-            [sys.executable, *(flags or (str(file),)), *map(str, arguments)],
-            cwd=tmp_path,
-            env={**environment, "PYTHONPATH": path},
-            text=True,
-            start_new_session=True,
-            **{**pipes, **options},
-        )
-        running.append(process)
-        return process
+        def start(code: str, *arguments: object, flags: tuple[str, ...] = (), **options: Any) -> Program:
+            file = tmp_path / f"script_{next(numbers)}.py"
+            file.write_text(dedent(code))
+            command = [sys.executable, *(flags or (file,)), *arguments]
+            return launch(command, environment, start_new_session=True, **options)
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        for stream in filter(None, (process.stdin, process.stdout, process.stderr)):
-            stream.close()
+        yield start
 
 
 @pytest.fixture

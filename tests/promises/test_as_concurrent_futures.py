@@ -23,8 +23,9 @@ import pytest
 import procoro
 from procoro.errors import InitializerFailed, NotPicklable, PoolClosed, PoolTerminated, WorkerDied
 from tests.gate import Gate
+from tests.programs import ROOT
 from tests.promises import calls
-from tests.promises.conftest import ROOT, Script
+from tests.promises.conftest import Script
 from tests.promises.looks import PATIENCE, wait_until
 
 Make = Callable[..., cf.Executor]

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from tests.gate import Gate
-from tests.promises.conftest import PATIENCE, ROOT
+from tests.programs import ROOT
+from tests.promises.conftest import PATIENCE
 from tests.promises.looks import gone, wait_until
 
 pytest.importorskip("ipykernel")

@@ -80,6 +80,7 @@ def map_command(**given: Any) -> None:
 def _carry_out(order: Order) -> int:
     """Do it all; return the exit status."""
     from procoro.cli.output import OutputError
+    from procoro.watch.progress import say
 
     try:
         with ExitStack() as stack:
@@ -90,7 +91,7 @@ def _carry_out(order: Order) -> int:
         problem = str(error)
     if problem is None:
         return 0
-    click.echo(f"procoro map: {problem}", err=True)  # said when the workers are gone and the files are whole
+    say(f"procoro map: {problem}")  # said when the workers are gone and the files are whole
     return 1
 
 

@@ -88,16 +88,26 @@ class PlainLines:
         self._pace.note(now, tally.answered)
         if now >= self._next_line:
             self._next_line = now + INTERVAL
-            self.say(_words(tally, self._pace))
+            say(_words(tally, self._pace))
 
     def say(self, words: str) -> None:
-        try:
-            print(words, file=sys.stderr, flush=True)
-        except OSError:
-            pass
+        say(words)
 
     def close(self, tally: Tally) -> None:
-        self.say(_summary(tally, self._clock() - self._pace.start))
+        say(_summary(tally, self._clock() - self._pace.start))
+
+
+def say(words: str) -> None:
+    """Write a line to standard error; when that is closed or full, nothing is heard from then on."""
+    if sys.stderr is None:
+        return
+    try:
+        print(words, file=sys.stderr, flush=True)
+    except OSError:
+        # What is left in its buffer would fail once more when the interpreter ends, and make the exit status 120.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
 
 
 class LiveLine:
