@@ -10,6 +10,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line of this process and leave with its exit status."""
+    import sys
+
+    from procoro import kernel
     from procoro.cli.app import app
 
+    kernel.occupy_standard()
+    if sys.stderr is None:  # it was closed: what is said there is said to nobody
+        sys.stderr = open(2, "w", closefd=False)
     app(prog_name="procoro")

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from procoro import kernel
-
 __all__ = ["StreamClosed", "keep_input", "keep_output"]
 
 
@@ -47,7 +45,6 @@ def keep_output() -> Iterator[int]:
     if sys.stdout is None:
         raise StreamClosed("standard output is closed")
     sys.stdout.flush()
-    kernel.occupy_standard()  # prints are to vanish where stderr is closed
     with _kept(1, meanwhile=2) as ours:
         try:
             yield ours

@@ -98,9 +98,7 @@ class PlainLines:
 
 
 def say(words: str) -> None:
-    """Write a line to standard error; when that is closed or full, nothing is heard from then on."""
-    if sys.stderr is None:
-        return
+    """Write a line to standard error; when that is full, nothing is heard from then on."""
     try:
         print(words, file=sys.stderr, flush=True)
     except OSError:
