@@ -16,7 +16,6 @@ if sys.platform == "win32":
 
 F_SETSIG = 10
 MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine)
-MEMBARRIER_GLOBAL = 1 << 0  # 10 ms
 MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1  # 1 µs, for processes that have registered
 MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 

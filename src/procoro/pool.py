@@ -463,10 +463,10 @@ class Pool:
     # ------------------------------------------------------------------------------------------- helpers
 
     def _is_open(self) -> bool:
-        return self._state == "RUN" and self._conductor.over is None and not self._conductor.ended.is_set()
+        return self._state == "RUN" and self._conductor.takes_calls
 
     def _check_running(self) -> None:
-        if self._is_open():
+        if self._state == "RUN" and self._conductor.takes_calls:  # as `_is_open`: each submit passes here twice
             return
         from procoro import errors
 

@@ -22,13 +22,13 @@ Script = Callable[..., str]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a program in `tmp_path`, as leader of its own session."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with programs(tmp_path) as launch:
         numbers = itertools.count()
 
         def start(code: str, *arguments: object, flags: tuple[str, ...] = (), **options: Any) -> Program:
             file = tmp_path / f"script_{next(numbers)}.py"
             file.write_text(dedent(code))
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
             command = [sys.executable, *(flags or (file,)), *arguments]
             return launch(command, environment, start_new_session=True, **options)
 

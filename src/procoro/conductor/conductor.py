@@ -22,6 +22,7 @@ from procoro.engines.template import TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
 from procoro.wire import codec
+from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
 
 logger = logging.getLogger("procoro")
@@ -82,6 +83,7 @@ class Conductor:
             raise
         self.packer = codec.Packer(self.library)
         self.ended = threading.Event()
+        self.takes_calls = True  # until it is given up or has ended
         self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout)
         self._events: deque[m.Event] = deque()
         self._streams: dict[int, StreamSide] = {}
@@ -251,6 +253,7 @@ class Conductor:
             case m.StopPulling():
                 self._stop_pulling(effect)
             case m.GiveUp():
+                self.takes_calls = False
                 logger.error("procoro: no worker can be started, the pool is given up")
             case m.Ended():
                 self._end()
@@ -271,10 +274,7 @@ class Conductor:
         try:
             self._engine.send(effect.worker, effect.span, effect.first, side.place, side.shape, items)
         except OSError as error:  # no descriptor, no memory: these calls fail, by that name
-            failed = [
-                Run(effect.first + at, 1, False, 0, codec.Failure(codec.pack_failure(error)))
-                for at in range(effect.count)
-            ]
+            failed = [Run(effect.first + at, 1, False, 0, Failure(pack_failure(error))) for at in range(effect.count)]
             self._events.append(m.Recorded(effect.worker, effect.span, failed))
             self._events.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
 
@@ -300,6 +300,7 @@ class Conductor:
             self._events.append(m.Exhausted(stream))
 
     def _end(self) -> None:
+        self.takes_calls = False
         self._engine.close()
         self.crank.remove(self)
         self.library.close()

@@ -21,6 +21,7 @@ from procoro.crank import Crank
 from procoro.engines.template import TemplateProcess
 from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, codec, record
+from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
 from procoro.worker import state
 
@@ -48,7 +49,7 @@ class Member:
         self.free = list(range(record.SLOTS))
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
-        self.failure: codec.Failure | None = None
+        self.failure: Failure | None = None
         self.ready = False
         self.reason = ""  # why it cannot be used
         self.killed = False
@@ -307,7 +308,7 @@ class LocalEngine:
                     continue
                 packed = self._packed(member, kind, data)
                 nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
-                ok = not isinstance(packed, codec.Failure)
+                ok = not isinstance(packed, Failure)
                 runs.append(Run(first + at, 1, ok, nbytes, packed))
             if runs:
                 self._tell(Recorded(member.number, span, runs))
@@ -318,16 +319,16 @@ class LocalEngine:
 
     def _packed(self, member: Member, kind: int, data: bytes) -> Any:
         if kind == record.FAILURE:
-            return codec.Failure(data)
+            return Failure(data)
         number = int.from_bytes(data, "little")
         if number not in member.blocks:
             self._take_in_blocks(member)  # it was sent before its outcome was recorded
         block = member.blocks.pop(number)
         if isinstance(block, OSError):
-            return codec.Failure(codec.pack_failure(block))
+            return Failure(pack_failure(block))
         if kind == record.BIG_VALUE:
             return codec.BigValue(block)
-        return codec.Failure(blocks.body(block))
+        return Failure(blocks.body(block))
 
     # ---- what workers say
 
@@ -375,7 +376,7 @@ class LocalEngine:
                 if member.pid:
                     self._tell(WorkerReady(member.number))
             elif kind == channel.FAILED_TO_START:
-                member.failure = codec.Failure(message[1:])
+                member.failure = Failure(message[1:])
             elif kind == channel.LOG:
                 self._log(message[1:])
 

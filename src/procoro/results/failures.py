@@ -12,7 +12,7 @@ from procoro.conductor.conductor import Conductor
 from procoro.results.waiting import stay_at_exit
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
-from procoro.wire.exceptions import add_note
+from procoro.wire.exceptions import Failure, add_note
 
 RAISED = "\nraised in worker "
 
@@ -80,7 +80,7 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
 def _gave_up(end: WorkerEnd, context: Context) -> BaseException:
     from procoro import errors
 
-    if isinstance(end.failure, codec.Failure):
+    if isinstance(end.failure, Failure):
         data = end.failure.load()
         error: BaseException = errors.InitializerFailed(
             f"{context.function} was not run: the initializer raised {data.name}: {data.text}\n\n{data.trace}"
@@ -158,7 +158,7 @@ class _Shown:
         return f"<{type(self).__name__}>"
 
 
-def exception_of(run: Run, failure: codec.Failure, context: Context) -> BaseException:
+def exception_of(run: Run, failure: Failure, context: Context) -> BaseException:
     """The exception that a call raised, as it was; with the worker's traceback in its notes."""
     from procoro import errors
 

@@ -8,6 +8,7 @@ from typing import Any
 from procoro.calls import Fault, Run
 from procoro.results.failures import Context, error_of, exception_of, unpickling_error
 from procoro.wire import codec
+from procoro.wire.exceptions import Failure
 
 FORGOTTEN = (True, None)
 
@@ -15,12 +16,12 @@ FORGOTTEN = (True, None)
 class Outcomes:
     """Consecutive calls that have ended, unpacked when somebody asks."""
 
-    __slots__ = ("_context", "_loaded", "lock", "outcome")
+    __slots__ = ("_context", "_loaded", "_lock", "outcome")
 
     def __init__(self, outcome: Run | Fault, context: Context) -> None:
         self.outcome = outcome
         self._context = context
-        self.lock = threading.RLock()  # unpickling runs the user's code, which may ask for a neighbour
+        self._lock = threading.RLock()  # unpickling runs the user's code, which may ask for a neighbour
         self._loaded: list[tuple[bool, Any]] | None = None
 
     def values(self) -> list[Any] | None:
@@ -36,11 +37,14 @@ class Outcomes:
         return None
 
     def get(self, number: int) -> tuple[bool, Any]:
-        """Whether the call returned, and its value or exception."""
-        with self.lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-        return self._loaded[number - self.outcome.first]
+        """Whether the call returned, and its value or exception; `FORGOTTEN` from when it was to be."""
+        loaded = self._loaded
+        if loaded is None:
+            with self._lock:
+                if self._loaded is None:
+                    self._loaded = self._load()
+                loaded = self._loaded
+        return loaded[number - self.outcome.first]
 
     def forget(self, number: int) -> None:
         """Keep this one no longer: whoever asked has it."""
@@ -51,7 +55,7 @@ class Outcomes:
         outcome = self.outcome
         if isinstance(outcome, Fault):
             return [(False, error_of(outcome, self._context))]
-        if isinstance(outcome.packed, codec.Failure):
+        if isinstance(outcome.packed, Failure):
             return [(False, exception_of(outcome, outcome.packed, self._context))]
         values = self.values()
         if values is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
-from procoro.results.outcomes import Outcomes
+from procoro.results.outcomes import FORGOTTEN, Outcomes
 from procoro.results.waiting import call_back, refuse_in_crank, wake
 from procoro.scheduler import messages as m
 
@@ -122,7 +122,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             procoro.errors.WaitTimeout: there is none yet; also a TimeoutError. The call goes on.
             CancelledError: it was cancelled.
         """
-        error = self.exception(timeout)
+        self._settled(timeout)
+        error = self._exception
         if error is None:
             value: Any = self._result
             return value  # type: ignore[no-any-return]
@@ -133,6 +134,12 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The exception that the call ended with, None if it returned. Waits, and raises, as `result`."""
+        self._settled(timeout)
+        error: BaseException | None = self._exception
+        return error
+
+    def _settled(self, timeout: float | None) -> None:
+        """Wait until there is an outcome, and unpack it."""
         if self._state not in OVER and not self._wait(timeout):
             from procoro import errors
 
@@ -141,20 +148,15 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             raise CancelledError
         if self._outcomes is not None:
             self._open()
-        error: BaseException | None = self._exception
-        return error
 
     def _open(self) -> None:
-        """Unpack what has come, once."""
         outcomes = self._outcomes
-        if outcomes is None:
-            return
-        with outcomes.lock:
-            if self._outcomes is not None:
-                ok, outcome = outcomes.get(self._index)
-                self._result, self._exception = (outcome, None) if ok else (None, outcome)
-                self._outcomes = None
-                outcomes.forget(self._index)
+        if outcomes is not None and (opened := outcomes.get(self._index)) is not FORGOTTEN:
+            # In this order: a Ctrl-C may come between, and another thread may be doing the same.
+            ok, outcome = opened
+            self._result, self._exception = (outcome, None) if ok else (None, outcome)
+            self._outcomes = None
+            outcomes.forget(self._index)
 
     def _wait(self, timeout: float | None) -> bool:
         if self._batch is not None:

@@ -18,9 +18,6 @@ from typing import Any
 
 from procoro.wire import blocks, record, twin
 from procoro.wire.blocks import BIG, Parts
-from procoro.wire.exceptions import ExceptionAsData as ExceptionAsData
-from procoro.wire.exceptions import Failure as Failure
-from procoro.wire.exceptions import pack_failure as pack_failure
 from procoro.wire.library import Library
 
 NONE = type(None)
@@ -238,8 +235,6 @@ def fails(value: Any) -> bool:
 
 
 # ------------------------------------------------------------------------------------- a span's inputs
-
-COUNT = struct.Struct("<I")
 
 
 def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:

@@ -12,6 +12,7 @@ from time import perf_counter as clock  # by name: calls may patch the module
 from typing import Any
 
 from procoro.wire import blocks, channel, codec, record
+from procoro.wire.exceptions import pack_failure
 from procoro.wire.library import Reader
 from procoro.worker import output, state
 from procoro.worker.models import serial
@@ -68,9 +69,9 @@ class Worker:
                 function(*pickle.loads(arguments))
         except BaseException as error:
             self.flush()
-            failure = codec.pack_failure(error)
+            failure = pack_failure(error)
             if len(failure) > channel.INLINE:
-                failure = codec.pack_failure(RuntimeError(repr(error)[: channel.INLINE // 8]))
+                failure = pack_failure(RuntimeError(repr(error)[: channel.INLINE // 8]))
             channel.send(self.end, [channel.FAILED_TO_START, failure])
             return False
         self.flush()

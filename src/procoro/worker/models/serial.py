@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from procoro import kernel
 from procoro.wire import codec, record
 from procoro.wire.blocks import BIG, Parts
+from procoro.wire.exceptions import pack_failure
 
 if TYPE_CHECKING:
     from procoro.worker.loop import Worker
@@ -124,12 +125,12 @@ def _failure(worker: Worker, error: BaseException, given: Any, load: Callable[[A
 
 def _pack(error: BaseException, shown: str = "...") -> bytes:
     try:
-        return codec.pack_failure(error, shown)
+        return pack_failure(error, shown)
     except BaseException as bad:  # its own `__reduce__` or `__str__` wants to exit, say
         from procoro.errors import RemoteError
 
         name = f"{type(error).__module__}.{type(error).__qualname__}"
-        return codec.pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
+        return pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
 
 
 def _awkward(worker: Worker, value: Any, packed: bytes, was_big: bool) -> tuple[int, bytes, bool]:
