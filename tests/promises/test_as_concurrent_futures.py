@@ -157,6 +157,19 @@ def test_wait_and_as_completed_mix_them_with_other_futures(make: Make, gate: Gat
     assert set(cf.as_completed(quick * 2)) == set(quick), "each once"
 
 
+def test_who_looks_while_it_ends_is_told_once(make: Make) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        executor = make(2)
+        for _ in range(300 if type(executor) is procoro.Executor else 3):
+            sent = [executor.submit(abs, i) for i in range(50)]
+            assert len(list(cf.as_completed(sent, PATIENCE))) == 50  # it raises KeyError if it is told twice
+            assert cf.wait(sent, PATIENCE).not_done == set()
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_wait_sees_what_is_cancelled(make: Make, gate: Gate) -> None:
     executor = make(1)
     running = executor.submit(calls.stand, gate, 1)

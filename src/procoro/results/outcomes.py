@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any
 
-from procoro.calls import Fault, Run
+from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context, error_of, exception_of, unpickling_error
 from procoro.wire import codec
 from procoro.wire.exceptions import Failure
@@ -16,10 +17,13 @@ FORGOTTEN = (True, None)
 class Outcomes:
     """Consecutive calls that have ended, unpacked when somebody asks."""
 
-    __slots__ = ("_context", "_loaded", "_lock", "outcome")
+    __slots__ = ("_context", "_loaded", "_lock", "failed", "outcome", "state")
 
     def __init__(self, outcome: Run | Fault, context: Context) -> None:
         self.outcome = outcome
+        self.failed = isinstance(outcome, Fault) or not outcome.ok
+        cancelled = isinstance(outcome, Fault) and outcome.kind == FaultKind.CANCELLED
+        self.state = CANCELLED_AND_NOTIFIED if cancelled else FINISHED  # of the results that these become
         self._context = context
         self._lock = threading.RLock()  # unpickling runs the user's code, which may ask for a neighbour
         self._loaded: list[tuple[bool, Any]] | None = None

@@ -34,13 +34,17 @@ class Batch:
         self.context = context
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
+        self.looking = threading.RLock()  # held while a condition is made, or one is found missing
 
     def deliver(self, outcome: Run | Fault) -> None:
         """As in `Sink`."""
         outcomes = Outcomes(outcome, self.context)
+        results = self.results[outcome.first : outcome.first + outcome.count]
+        with self.looking:
+            watched = [result for result in results if not result._settle_unwatched(outcomes)]
         awaiting: list[asyncio.Future[None]] = []
-        for index in range(outcome.first, outcome.first + outcome.count):
-            self.results[index]._settle(outcomes, awaiting)
+        for result in watched:
+            result._settle_watched(outcomes, awaiting)
         wake(awaiting)
 
     def end(self, error: Fault | BaseException | None) -> None:
@@ -72,7 +76,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     def __getattr__(self, name: str) -> Any:
         if name == "_condition":
-            return self.__dict__.setdefault(name, threading.Condition())
+            if self._batch is None:
+                return self.__dict__.setdefault(name, threading.Condition())
+            with self._batch.looking:
+                return self.__dict__.setdefault(name, threading.Condition())
         if name in ("_waiters", "_done_callbacks", "_awaiting"):
             return self.__dict__.setdefault(name, [])
         if name in ("_result", "_exception"):
@@ -82,25 +89,29 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     # ---- the crank's side
 
-    def _settle(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> None:
-        if self._state in OVER:
-            return
-        outcome = outcomes.outcome
-        if isinstance(outcome, Fault) and outcome.kind == FaultKind.CANCELLED:
-            self._state = CANCELLED_AND_NOTIFIED
-        else:
-            self._outcomes = outcomes
-            self._state = FINISHED
-        # Whoever makes a condition from here on finds us over; who made it before is told.
-        if "_condition" in self.__dict__:
-            self._tell(failed=isinstance(outcome, Fault) or not outcome.ok, awaiting=awaiting)
+    def _settle_unwatched(self, outcomes: Outcomes) -> bool:
+        """Settle it if nobody has a condition to be told by. False if somebody has."""
+        known = self.__dict__
+        if "_condition" in known:
+            return False
+        if self._state not in OVER:
+            if outcomes.state == FINISHED:
+                self._outcomes = outcomes
+            known["_state"] = outcomes.state
+        return True
 
-    def _tell(self, failed: bool, awaiting: list[asyncio.Future[None]]) -> None:
+    def _settle_watched(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> None:
+        # State and news in one hold, or who comes between is told of what it has seen.
         with self._condition:
+            if self._state in OVER:
+                return
+            if outcomes.state == FINISHED:
+                self._outcomes = outcomes
+            self._state = outcomes.state
             for waiter in self._waiters:
                 if self._state != FINISHED:
                     waiter.add_cancelled(self)
-                elif failed:
+                elif outcomes.failed:
                     waiter.add_exception(self)  # what `wait(..., FIRST_EXCEPTION)` waits for
                 else:
                     waiter.add_result(self)
