@@ -5,12 +5,15 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procoro.executor import Executor
+    from procoro.ipc.locks import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+    from procoro.ipc.pipes import Pipe
+    from procoro.ipc.queues import JoinableQueue, Queue, SimpleQueue
     from procoro.kernel import cores as cpu_count
     from procoro.pool import Pool
+    from procoro.process import Process, active_children, current_process, parent_process
     from procoro.results import MapResult, Result, Stream
 
 __version__ = "0.1.0"
-__all__ = ["Executor", "MapResult", "Pool", "Result", "Stream", "cpu_count"]
 
 _HOMES = {
     "Executor": ("procoro.executor", "Executor"),
@@ -18,8 +21,77 @@ _HOMES = {
     "Result": ("procoro.results", "Result"),
     "MapResult": ("procoro.results", "MapResult"),
     "Stream": ("procoro.results", "Stream"),
+    "Process": ("procoro.process", "Process"),
+    "active_children": ("procoro.process", "active_children"),
+    "current_process": ("procoro.process", "current_process"),
+    "parent_process": ("procoro.process", "parent_process"),
     "cpu_count": ("procoro.kernel", "cores"),
+    "Queue": ("procoro.ipc.queues", "Queue"),
+    "JoinableQueue": ("procoro.ipc.queues", "JoinableQueue"),
+    "SimpleQueue": ("procoro.ipc.queues", "SimpleQueue"),
+    "Pipe": ("procoro.ipc.pipes", "Pipe"),
+    "Lock": ("procoro.ipc.locks", "Lock"),
+    "RLock": ("procoro.ipc.locks", "RLock"),
+    "Semaphore": ("procoro.ipc.locks", "Semaphore"),
+    "BoundedSemaphore": ("procoro.ipc.locks", "BoundedSemaphore"),
+    "Event": ("procoro.ipc.locks", "Event"),
+    "Condition": ("procoro.ipc.locks", "Condition"),
+    "Barrier": ("procoro.ipc.locks", "Barrier"),
 }
+
+# What `import procoro as multiprocessing` finds missing, and the way out
+_MISSING = {
+    "Manager": "a procoro Queue, Lock or Pipe can be sent to every worker; for shared dicts and lists use "
+    "multiprocessing.Manager(), whose proxies travel, too",
+    "Value": "use multiprocessing.shared_memory, guarded by a procoro Lock, or return values from calls",
+    "Array": "use multiprocessing.shared_memory; numpy arrays travel to workers and back without a copy",
+    "RawValue": "use multiprocessing.shared_memory",
+    "RawArray": "use multiprocessing.shared_memory",
+    "shared_memory": "import multiprocessing.shared_memory: it can be used as it is",
+    "get_context": "there is one way to start processes: leave it out, and use procoro itself as the context",
+    "get_start_method": "there is one way to start processes",
+    "set_start_method": "there is one way to start processes: leave it out",
+    "get_all_start_methods": "there is one way to start processes",
+    "set_executable": "there is one way to start processes: by sys.executable",
+    "set_forkserver_preload": "workers import what calls need: leave it out",
+    "allow_connection_pickling": "ends of a Pipe travel by themselves: leave it out",
+    "Client": "import multiprocessing.connection",
+    "Listener": "import multiprocessing.connection",
+    "AuthenticationError": "import it from multiprocessing",
+    "BufferTooShort": "import it from multiprocessing",
+    "ProcessError": "import it from multiprocessing",
+    "log_to_stderr": "procoro logs by the logger 'procoro'",
+    "get_logger": "procoro logs by logging.getLogger('procoro')",
+}
+
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "Condition",
+    "Event",
+    "Executor",
+    "JoinableQueue",
+    "Lock",
+    "MapResult",
+    "Pipe",
+    "Pool",
+    "Process",
+    "Queue",
+    "RLock",
+    "Result",
+    "Semaphore",
+    "SimpleQueue",
+    "Stream",
+    "active_children",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "parent_process",
+]
+
+
+def freeze_support() -> None:
+    """As in `multiprocessing`: of no effect but on Windows."""
 
 
 def __getattr__(name: str) -> object:
@@ -27,7 +99,8 @@ def __getattr__(name: str) -> object:
     try:
         module, attribute = _HOMES[name]
     except KeyError:
-        raise AttributeError(f"module 'procoro' has no attribute {name!r}") from None
+        way_out = f": {_MISSING[name]}" if name in _MISSING else ""
+        raise AttributeError(f"module 'procoro' has no attribute {name!r}{way_out}", name=name) from None
     import importlib
 
     value = getattr(importlib.import_module(module), attribute)
@@ -36,4 +109,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,9 @@
       RemoteError          the call: it raised an exception that cannot be rebuilt; its text is here
       WorkersKeepDying     the function, or the initializer: no worker stays alive
       InitializerFailed    the initializer
+      NotHeld              you: a lock is released by who does not hold it
+      QueueShutDown        nobody: the queue was shut down
+      ConsumerDied         a consumer of a queue, between `get` and `task_done`
 
 A call's own exception is raised as it is, with the worker's traceback in its notes; `failed_call` tells which
 call it was.
@@ -22,6 +25,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import queue
 import signal
 from typing import Any
 
@@ -103,6 +107,18 @@ def describe_exit(exitcode: int | None) -> str:
         return f"was killed by {signal.Signals(-exitcode).name}"
     except ValueError:
         return f"was killed by signal {-exitcode}"
+
+
+class NotHeld(ProcoroError, ValueError, RuntimeError, AssertionError):
+    """A lock or a permit is released by who does not hold it. (As `multiprocessing` and `threading` have it: all.)"""
+
+
+class QueueShutDown(ProcoroError, getattr(queue, "ShutDown", Exception)):  # type: ignore[misc]
+    """The queue was shut down: it takes no more, and has no more to give. (From Python 3.13, also `queue.ShutDown`.)"""
+
+
+class ConsumerDied(ProcoroError, RuntimeError):
+    """A process died between a queue's `get` and `task_done`: `join` would wait for ever."""
 
 
 class FailedCall:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 if sys.platform == "win32":
     raise ImportError("procoro does not support Windows yet: it needs fork and descriptors that can be passed")
@@ -37,8 +38,15 @@ def punch_hole(fd: int, start: int, size: int) -> None:
     """Give the memory of a part of a shared file back: it reads as zeros from now on. Whole pages only."""
     import ctypes
 
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate
-    fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size))  # where it cannot, it is kept
+    # Where it cannot be given back, it is kept.
+    _libc().fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size))
+
+
+@functools.cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def occupy_standard() -> None:
@@ -71,10 +79,8 @@ def arm_lifeline(pipe: int) -> int:
 
 
 def _membarrier(command: int) -> int:
-    import ctypes
-
     assert MEMBARRIER is not None
-    return int(ctypes.CDLL(None, use_errno=True).syscall(MEMBARRIER, command, 0, 0))
+    return int(_libc().syscall(MEMBARRIER, command, 0, 0))
 
 
 def accept_barriers() -> None:
@@ -117,6 +123,16 @@ def cores() -> int:
         if quota.isdigit() and period.isdigit():  # not "max", -1 or None
             count = min(count, max(1, int(quota) // int(period)))
     return max(1, count)
+
+
+def started(pid: int) -> int:
+    """When a process started, in the kernel's ticks; 0 if it is dead. With its pid, that names it for good."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] in b"ZX" else int(fields[19])
 
 
 def resident(pid: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.programs import Program, programs
+from tests.promises.forks import Child, Fork
 
 PATIENCE = 30  # seconds until a program that does not end is a failure
 
@@ -50,3 +51,17 @@ def script(start: Start) -> Script:
         return out
 
     return run
+
+
+@pytest.fixture
+def fork() -> Iterator[Fork]:
+    """`fork(function, *args)` starts a child; at the end all are killed."""
+    children: list[Child] = []
+
+    def start(function: Callable[..., Any], *args: Any) -> Child:
+        children.append(Child(function, *args))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.end()

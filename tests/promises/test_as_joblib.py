@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,12 +55,26 @@ def test_large_arrays_arrive() -> None:
     assert all(np.array_equal(one, -array) for one in back)
 
 
-def test_an_exception_ends_the_others(gate: Gate) -> None:
-    with pytest.raises(ZeroDivisionError):
-        Parallel(batch_size=1)(delayed(f)(x) for f, x in [(calls.stand, gate), (lambda x: x / 0, 1)])
+def test_an_exception_ends_the_others(gate: Gate, tmp_path: Path) -> None:
+    pids = []
+    with Gate(tmp_path / "until the other runs") as until:
+
+        def let_fail() -> None:
+            pids.append(gate.reached())
+            until.open()
+
+        watcher = threading.Thread(target=let_fail)
+        watcher.start()
+        with pytest.raises(ZeroDivisionError):
+            Parallel(batch_size=1)(delayed(f)(x) for f, x in [(calls.stand, gate), (_fails, until)])
+        watcher.join()
     assert Parallel()(delayed(calls.double)(i) for i in range(3)) == [0, 2, 4], "and it goes on with new workers"
-    pid = gate.reached()
-    wait_until(lambda: gone(pid), "the other call was ended")
+    wait_until(lambda: gone(pids[0]), "the other call was ended")
+
+
+def _fails(gate: Gate) -> float:
+    gate.pass_through()
+    return 1 / 0
 
 
 def test_a_death_is_an_error_and_not_a_hang() -> None:

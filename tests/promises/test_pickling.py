@@ -187,7 +187,7 @@ def test_a_refusal_begins_with_the_path_and_ends_with_the_way_out(pool: Pool) ->
         pool.submit(same, 1, lock=threading.Lock())
     assert str(caught.value) == (
         "kwargs['lock']: a threading.Lock lives in one process; make it in the function or the initializer; "
-        "multiprocessing.Manager() makes locks and queues that processes share"
+        "procoro has locks that processes share: procoro.Lock"
     )
     assert isinstance(caught.value, pickle.PicklingError) and isinstance(caught.value.__cause__, TypeError)
 
@@ -195,16 +195,16 @@ def test_a_refusal_begins_with_the_path_and_ends_with_the_way_out(pool: Pool) ->
 def everything_of_one_process(closing: list[Any]) -> Iterator[tuple[Any, str, str]]:
     """Each with its name in words, and a word of the way out."""
     for name in ("Lock", "RLock"):
-        yield getattr(threading, name)(), f"a threading.{name}", "Manager"
+        yield getattr(threading, name)(), f"a threading.{name}", "procoro."
     for name in ("Condition", "Event", "Semaphore", "BoundedSemaphore"):
-        yield getattr(threading, name)(), f"a threading.{name}", "Manager"
-        yield getattr(multiprocessing, name)(), f"a multiprocessing.{name}", "Manager"
-    yield threading.Barrier(2), "a threading.Barrier", "Manager"
+        yield getattr(threading, name)(), f"a threading.{name}", "procoro."
+        yield getattr(multiprocessing, name)(), f"a multiprocessing.{name}", "procoro."
+    yield threading.Barrier(2), "a threading.Barrier", "procoro."
     yield threading.Thread(), "a thread", "start it in the function"
     yield Thread(), "a tests.promises.test_pickling.Thread is a thread, and", "start it in the function"
     yield threading.local(), "a threading.local", "initializer"
     yield queue.Queue(), "a queue.Queue", "return the items"
-    yield multiprocessing.Lock(), "a multiprocessing.Lock", "Manager"
+    yield multiprocessing.Lock(), "a multiprocessing.Lock", "procoro."
     one, other = multiprocessing.Pipe()
     closing += [one, other]
     yield one, "an end of a multiprocessing.Pipe", "inherited"

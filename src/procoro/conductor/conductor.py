@@ -91,7 +91,7 @@ class Conductor:
         self._sample_at = 0.0
         self._short = False
         self._watches_limit = memory_limit is not None
-        self._engine = LocalEngine(self.crank, self._events.append, _log, self.library, template)
+        self._engine = LocalEngine(self.crank, self._events.append, hand_to_loggers, self.library, template)
         try:
             if initializer is not None:
                 self._engine.initializer = initializer(self.packer, self.library)
@@ -342,7 +342,7 @@ class Conductor:
 Initializer = Callable[[codec.Packer, Library], tuple[int, int, bytes]]
 
 
-def _log(data: bytes) -> None:
+def hand_to_loggers(data: bytes) -> None:
     """A worker's log record reaches the handlers of this process."""
     try:
         record = logging.makeLogRecord(pickle.loads(data))

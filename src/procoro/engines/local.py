@@ -20,7 +20,7 @@ from procoro.calls import Run, WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.template import TemplateProcess
 from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
-from procoro.wire import blocks, channel, codec, record
+from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
 from procoro.worker import state
@@ -55,6 +55,7 @@ class Member:
         self.killed = False
         self.memory = 0  # bytes, when last looked at
         self.loaded = 0
+        self.taught = 0  # handles of the library that it was sent
         self.oom_kills = kernel.out_of_memory_kills()
 
     def close(self) -> None:
@@ -121,7 +122,7 @@ class LocalEngine:
         self._released.append(self._template)
 
     def _send_request(self, member: Member) -> None:
-        packed = pickle.dumps((state.capture(), self.initializer), 5)
+        packed = pickle.dumps((state.capture(), self.initializer, len(self._library.handles)), 5)
         own = [blocks.write_bytes([packed])]
         try:
             own.extend(map(_standard, range(3)))
@@ -131,6 +132,7 @@ class LocalEngine:
                 lambda pid, pidfd: self._started(member, pid, pidfd),
                 lambda status: self._exited(member, status),
             )
+            self._teach(member)
         finally:
             for fd in own:
                 os.close(fd)
@@ -247,6 +249,8 @@ class LocalEngine:
         member = self._members.get(number)
         if member is None:
             return
+        self._teach(member)
+        handles.send(member.end, codec.handles_of(items))
         packing, pieces, block = codec.pack_span(items)
         slot = member.free.pop()
         member.record.set_end(slot, span, len(items))
@@ -255,6 +259,13 @@ class LocalEngine:
         self._send_to(member, [head, *pieces], () if block is None else (block,))
         if block is not None:
             os.close(block)
+
+    def _teach(self, member: Member) -> None:
+        """Send what came into the library since, and cannot be read there."""
+        while member.taught < len(self._library.handles):
+            handle = self._library.handles[member.taught]
+            handles.send(member.end, [handle], channel.HANDLE_FOR_LIFE)
+            member.taught += 1
 
     def _send_to(self, member: Member, pieces: Sequence[bytes], fds: Sequence[int]) -> None:
         try:

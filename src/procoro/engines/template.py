@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ class TemplateProcess:
         self.users = 0
         self.alive = True
         self._ticket = 0
+        self._prepared: set[str] = set()
         self._waiting: dict[int, tuple[Started, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
         self.control, theirs = channel.pair()
@@ -101,12 +103,21 @@ class TemplateProcess:
             pass
         self.pid = 0
 
-    def start(self, fds: list[int], started: Started, exited: Exited) -> None:
-        """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
+    def prepare(self, modules: set[str]) -> None:
+        """Let the template import what all that are to be forked would import, each for itself. Any thread."""
+        new, self._prepared = modules - self._prepared, self._prepared | modules
+        if new:
+            try:
+                channel.send(self.control, [channel.PREPARE, " ".join(sorted(new)).encode()])
+            except OSError:
+                pass  # it is gone, or busy: then they do
+
+    def start(self, fds: list[int], started: Started, exited: Exited, kind: bytes = channel.START) -> None:
+        """Fork a worker (or another `kind`) that gets these descriptors. Raises OSError if the template is gone."""
         self._ticket += 1
         self._waiting[self._ticket] = started, exited
         try:
-            channel.send(self.control, [channel.START_HEAD.pack(channel.START, self._ticket)], fds)
+            channel.send(self.control, [channel.START_HEAD.pack(kind, self._ticket)], fds)
         except OSError:
             del self._waiting[self._ticket]
             raise
@@ -171,7 +182,12 @@ def _spawn(control: int, lifeline: int) -> int:
     ]
     arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", "; ".join(statements)]
     # The terminal's Ctrl-C reaches the whole group: it must not end a Python that is just starting, with a traceback.
-    return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[signal.SIGINT])
+    try:
+        return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[signal.SIGINT])
+    except OSError as error:
+        if error.errno == errno.EBADF:  # so it is told that the numbers above are beyond the limit
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+        raise
 
 
 def _interpreter_flags() -> list[str]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import pickle
 from concurrent.futures import CancelledError
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
 from procoro.results.waiting import stay_at_exit
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
-from procoro.wire.exceptions import Failure, add_note
+from procoro.wire.exceptions import ExceptionAsData, Failure, add_note
+
+if TYPE_CHECKING:
+    from procoro.errors import FailedCall
 
 RAISED = "\nraised in worker "
 
@@ -163,7 +166,16 @@ def exception_of(run: Run, failure: Failure, context: Context) -> BaseException:
     from procoro import errors
 
     data = failure.load()
-    call = errors.FailedCall(context.number(run.first), context.function, run.attempt, data.input, data.pid, data.trace)
+    return rebuilt(
+        data,
+        errors.FailedCall(context.number(run.first), context.function, run.attempt, data.input, data.pid, data.trace),
+    )
+
+
+def rebuilt(data: ExceptionAsData, call: FailedCall) -> BaseException:
+    """An exception as it was raised by this call, with the traceback of its process in its notes."""
+    from procoro import errors
+
     error = data.rebuild()
     notes = getattr(error, "__notes__", None)
     if isinstance(notes, list):  # of a pool within a worker: they stand in the traceback already

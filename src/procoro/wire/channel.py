@@ -14,14 +14,20 @@ from collections.abc import Sequence
 
 INLINE = 32 * 1024  # bytes of payload in a message
 LARGEST = 128 * 1024
-MOST_FDS = 16
+MOST_FDS = 253  # the kernel's own bound
 
 # Parent to worker
 SPAN, QUIT = b"S", b"Q"
 # Worker to parent
 READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", b"L"
-# Parent to template, template to parent
-START, STARTED, EXITED = b"F", b"W", b"X"
+# Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
+HANDLE, HANDLE_FOR_LIFE = b"H", b"h"
+# Parent to a process with one call: the caller's state, the call, and whether anybody has asked for its outcome
+STATE, CALL, ASKED, UNASKED = b"T", b"C", b"A", b"U"
+# Back: its target has returned, has raised (and wants to know whether anybody asked), or has called `sys.exit`
+RETURNED, RAISED, LEFT = b"V", b"N", b"O"
+# Parent to template (modules to import; for a worker; for a process with one call), template to parent
+PREPARE, START, START_PROCESS, STARTED, EXITED = b"Z", b"F", b"G", b"W", b"X"
 
 # kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
 SPAN_HEAD = struct.Struct("<cBBBQIQQ")
@@ -40,10 +46,10 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def send(end: socket.socket, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = ()) -> None:
+def send(end: socket.socket, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
     """Send one message. Raises OSError if the other side is gone."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-    end.sendmsg(pieces, ancillary)
+    end.sendmsg(pieces, ancillary, flags)
 
 
 def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
@@ -57,8 +63,13 @@ def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
             data, ancillary, _, _ = end.recvmsg(*arguments)
         except ConnectionError:
             return b"", []
+    return data, descriptors(ancillary)
+
+
+def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came with a message."""
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.extend(array.array("i", content[: len(content) - len(content) % 4]))
-    return data, fds
+    return fds

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
-from procoro.wire import blocks, record, twin
+from procoro.wire import blocks, handles, record, twin
 from procoro.wire.blocks import BIG, Parts
 from procoro.wire.library import Library
 
@@ -37,6 +37,18 @@ class PlainInputs(list[Any]):
 
 class PackedInputs(list[Any]):
     """Inputs that are pickled one by one, as bytes or `Parts`."""
+
+
+class Carrying(Parts):
+    """An input with handles in it, which are kept as long as it is."""
+
+    __slots__ = ("__weakref__", "handles")
+
+    def __init__(self, body: bytes, buffers: Sequence[bytes], found: list[handles.Handle]) -> None:
+        super().__init__(body, buffers)
+        self.handles = found
+        for handle in found:
+            handle.awaited_by.add(self)
 
 
 # -------------------------------------------------------------------------------------- inputs, functions
@@ -107,33 +119,57 @@ class Packer:
 
         `again`: look whether these have changed in place.
         """
-        data, names = self._dumps(function, None)
+        with handles.collecting() as found:
+            data, names = _dumps(function, None)
+            definitions = _twin.definitions(names, again) if names else []
+        self._library.add_handles(found)
         if not names:
             return data, ()
-        definitions = _twin.definitions(names, again)
         self._library.add_definitions(definitions)
         return data, tuple(sorted((name, version) for name, version, _ in definitions if name in names))
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
         buffers: list[pickle.PickleBuffer] = []
-        data, names = self._dumps(value, buffers)
-        if names:
-            self._library.add_definitions(_twin.definitions(names, again=False))
+        found: list[handles.Handle] = []
+        before, handles.here.collected = handles.here.collected, found
+        try:
+            data, names = _dumps(value, buffers)
+            if names:
+                with handles.collecting() as of_main:
+                    definitions = _twin.definitions(names, again=False)
+                self._library.add_handles(of_main)
+                self._library.add_definitions(definitions)
+        finally:
+            handles.here.collected = before
         # The caller may change an array once the call has returned: take its bytes now.
+        if found:
+            return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
         return Parts(data, [bytes(buffer.raw()) for buffer in buffers]) if buffers else data
 
-    def _dumps(self, value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
-        callback = None if buffers is None else _large_buffers(buffers)
-        try:
-            data = pickle.dumps(value, 5, buffer_callback=callback)
-            if not (MAIN in data or CONNECTION in data or ASYNCIO in data):
-                return data, set()
-        except Exception:
-            pass  # a lambda, say; what cloudpickle cannot pack either is raised below
-        if buffers is not None:
-            buffers.clear()
-        return _twin.dumps(value, callback)
+
+def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
+    callback = None if buffers is None else _large_buffers(buffers)
+    try:
+        data = pickle.dumps(value, 5, buffer_callback=callback)
+        if not (MAIN in data or CONNECTION in data or ASYNCIO in data):
+            return data, set()
+    except Exception:
+        pass  # a lambda, say; what cloudpickle cannot pack either is raised below
+    if buffers is not None:
+        buffers.clear()
+    return _twin.dumps(value, callback)
+
+
+def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
+    """A value, and all names of `__main__` that it needs, as they are now: for a process that has no library.
+
+    Large buffers are not copied: they are to be sent before the caller can change them.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    data, names = _dumps(value, buffers)
+    definitions = _twin.definitions(names, again=True) if names else []
+    return Parts(data, [buffer.raw() for buffer in buffers]), definitions
 
 
 _twin = twin.Packer()
@@ -228,7 +264,8 @@ def fails(value: Any) -> bool:
     """Can this not be packed?"""
     packer = twin.Packer()
     try:
-        packer.definitions(packer.dumps(value)[1], again=False)
+        with handles.collecting():
+            packer.definitions(packer.dumps(value)[1], again=False)
     except Exception:
         return True
     return False
@@ -252,6 +289,13 @@ def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:
     if sum(map(len, pieces)) > INLINE:
         return packing | IN_BLOCK, [], blocks.write_bytes([b"".join(pieces)])
     return packing, [b"".join(pieces)], None
+
+
+def handles_of(items: Sequence[Any]) -> list[handles.Handle]:
+    """All that must be sent before a span with these items, each once."""
+    if isinstance(items, PlainInputs):
+        return []
+    return list({one.key: one for item in items if isinstance(item, Carrying) for one in item.handles}.values())
 
 
 def unpack_span(packing: int, data: memoryview, count: int) -> list[Any]:

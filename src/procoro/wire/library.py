@@ -11,11 +11,11 @@ import os
 import pickle
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import kernel
-from procoro.wire import twin
+from procoro.wire import handles, twin
 from procoro.wire.blocks import BIG
 
 ENTRY = struct.Struct("<cQ")  # kind, length
@@ -37,6 +37,7 @@ class Library:
         self._places: dict[tuple[bytes, tuple[tuple[str, int], ...]], int] = {}  # where each small function stands
         self._large: dict[int, int] = {}  # where each large one stands, and its size
         self._versions: dict[str, int] = {}  # of `__main__`'s names, as written here
+        self.handles: list[handles.Handle] = []  # in what is written here: every worker needs them, as long as it lives
 
     @property
     def length(self) -> int:
@@ -58,6 +59,13 @@ class Library:
                 else:
                     self._places[packed, versions] = place
             return place
+
+    def add_handles(self, found: Sequence[handles.Handle]) -> None:
+        """Let each worker have these."""
+        for handle in found:
+            if not any(one is handle for one in self.handles):
+                self.handles.append(handle)
+                handle.awaited_by.add(self)
 
     def forget(self, place: int) -> None:
         """Nobody will need the function that stands there any more, if it is a large one: its memory is given back.
@@ -99,6 +107,9 @@ class Library:
         """Give the file back. What is added later raises OSError."""
         with self._lock:
             fd, self.fd = self.fd, -1
+            for handle in self.handles:
+                handle.awaited_by.discard(self)
+            self.handles.clear()
         os.close(fd)
 
 

@@ -16,44 +16,39 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from procoro.wire import twin
+from procoro.wire import handles, twin
 from procoro.wire.picklers import OfMain
 
 LONGEST = 400  # characters of a path
 
-SHARED = "multiprocessing.Manager() makes locks and queues that processes share"
-OF_A_THREAD = f"make it in the function or the initializer; {SHARED}"
-INHERITED = f"it is only inherited by a child that is started later; {SHARED}"
+OF_A_THREAD = "make it in the function or the initializer; procoro has locks that processes share: procoro.{}"
+INHERITED = "it is only inherited by a child that is started later; procoro.{} can be sent"
+LOCKS = ("Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier")
+MEMORY = "it is only inherited by a child that is started later; multiprocessing.shared_memory can be sent"
 ASYNC = "make it in the function"
 FILE = "pass its path, and open it in the function"
 CONNECT = "connect in the function or the initializer"
 
 # What lives in one process: its name in words, and the way out.
 WORDS: dict[str, tuple[str, str]] = {
-    "_thread.lock": ("a threading.Lock", OF_A_THREAD),
-    "_thread.RLock": ("a threading.RLock", OF_A_THREAD),
-    **{
-        f"threading.{name}": (f"a threading.{name}", OF_A_THREAD)
-        for name in ("Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier")
-    },
+    "_thread.lock": ("a threading.Lock", OF_A_THREAD.format("Lock")),
+    "_thread.RLock": ("a threading.RLock", OF_A_THREAD.format("RLock")),
+    **{f"threading.{name}": (f"a threading.{name}", OF_A_THREAD.format(name)) for name in LOCKS},
     "threading.Thread": ("a thread", "start it in the function"),
     "threading.local": ("a threading.local", "make it in the function or the initializer"),
     "_thread._local": ("a threading.local", "make it in the function or the initializer"),
     "_thread._localdummy": ("a threading.local", "make it in the function or the initializer"),
-    "queue.Queue": ("a queue.Queue", f"return the items; {SHARED}"),
-    "_queue.SimpleQueue": ("a queue.SimpleQueue", f"return the items; {SHARED}"),
+    "queue.Queue": ("a queue.Queue", "return the items, or use a procoro.Queue, which processes share"),
+    "_queue.SimpleQueue": ("a queue.SimpleQueue", "return the items, or use a procoro.SimpleQueue"),
     **{
-        f"multiprocessing.{module}.{name}": (f"a multiprocessing.{name}", INHERITED)
-        for module, names in {
-            "synchronize": ("Lock", "RLock", "Condition", "Event", "Semaphore", "BoundedSemaphore", "Barrier"),
-            "queues": ("Queue", "JoinableQueue", "SimpleQueue"),
-        }.items()
+        f"multiprocessing.{module}.{name}": (f"a multiprocessing.{name}", INHERITED.format(name))
+        for module, names in {"synchronize": LOCKS, "queues": ("Queue", "JoinableQueue", "SimpleQueue")}.items()
         for name in names
     },
-    "_multiprocessing.SemLock": ("a multiprocessing lock", INHERITED),
-    "multiprocessing.sharedctypes.SynchronizedBase": ("a multiprocessing.Value or Array", INHERITED),
-    "multiprocessing.heap.BufferWrapper": ("memory of multiprocessing", INHERITED),
-    "multiprocessing.connection.Connection": ("an end of a multiprocessing.Pipe", INHERITED),
+    "_multiprocessing.SemLock": ("a multiprocessing lock", INHERITED.format("Lock")),
+    "multiprocessing.sharedctypes.SynchronizedBase": ("a multiprocessing.Value or Array", MEMORY),
+    "multiprocessing.heap.BufferWrapper": ("memory of multiprocessing", MEMORY),
+    "multiprocessing.connection.Connection": ("an end of a multiprocessing.Pipe", INHERITED.format("Pipe")),
     "multiprocessing.process.BaseProcess": ("a multiprocessing.Process", "start it in the function"),
     "multiprocessing.pool.Pool": ("a multiprocessing.Pool", "make it in the function"),
     "io.IOBase": ("an open file", FILE),
@@ -103,8 +98,9 @@ def describe(value: Any, path: str) -> str:
     why: Any = "it cannot be pickled as a whole"
     try:
         packer = twin.Packer()
-        _, names = packer.dumps(value)
-        packer.definitions(names, again=False)
+        with handles.collecting():
+            _, names = packer.dumps(value)
+            packer.definitions(names, again=False)
     except Exception as error:
         why = error
     try:

@@ -20,6 +20,8 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from procoro.wire import handles
+
 Definition = tuple[str, int, bytes]  # a name of `__main__`, its version, its value
 
 DEEPEST = 50  # names that are rebuilt within each other
@@ -116,6 +118,31 @@ def _check(names: list[str]) -> None:
         todo += new
 
 
+def imported(name: str) -> types.ModuleType:
+    """A module that can be imported."""
+    __import__(name)
+    return sys.modules[name]
+
+
+def make_function(*parts: Any) -> types.FunctionType:
+    """A function of `__main__`, whose state is still to be set: it may refer to the function."""
+    return types.FunctionType(*parts)
+
+
+def set_function_state(function: types.FunctionType, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """Its attributes and cells, as cloudpickle has taken them down."""
+    attributes, slots = state
+    function.__dict__.update(attributes)
+    del slots["_cloudpickle_submodules"]  # they have been imported
+    for cell, there in zip(function.__closure__ or (), slots.pop("__closure__") or (), strict=True):
+        try:
+            cell.cell_contents = there.cell_contents
+        except ValueError:  # it is empty so far
+            pass
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
 # --------------------------------------------------------------------------------------- the sending side
 
 _numbers = itertools.count(1)  # of versions
@@ -124,13 +151,14 @@ _numbers = itertools.count(1)  # of versions
 class Known:
     """A name of `__main__`, packed."""
 
-    __slots__ = ("data", "names", "value", "version")
+    __slots__ = ("data", "handles", "names", "value", "version")
 
-    def __init__(self, value: object, version: int, data: bytes, names: set[str]) -> None:
+    def __init__(self, value: object, version: int, data: bytes, names: set[str], found: list[handles.Handle]) -> None:
         self.value = value
         self.version = version
         self.data = data
         self.names = names  # those that it needs
+        self.handles = found  # in it
 
 
 class Packer:
@@ -162,15 +190,18 @@ class Packer:
             if known is None or known.value is not value or (again and not isinstance(value, IMMUTABLE)):
                 known = self._pack(name, value)
             found[name] = (name, known.version, known.data)
+            for handle in known.handles:
+                handles.collect(handle)
             todo |= known.names
         return list(found.values())
 
     def _pack(self, name: str, value: object) -> Known:
-        data, names = _dumps(value, name, None)
+        with handles.collecting() as found:
+            data, names = _dumps(value, name, None)
         before = self._known.get(name)
         same = before is not None and before.data == data
         version = before.version if before is not None and same else next(_numbers)
-        known = self._known[name] = Known(value, version, data, names)
+        known = self._known[name] = Known(value, version, data, names, found)
         return known
 
 

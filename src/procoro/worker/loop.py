@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from time import perf_counter as clock  # by name: calls may patch the module
 from typing import Any
 
-from procoro.wire import blocks, channel, codec, record
+from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import pack_failure
 from procoro.wire.library import Reader
 from procoro.worker import output, state
 from procoro.worker.models import serial
 
 
-def run(fds: list[int]) -> None:
-    """The life of a worker, from its start request to its end."""
+def run(fds: list[int]) -> int:
+    """The life of a worker, from its start request to its end; its exit code."""
     end_fd, record_fd, library_fd, state_fd, stdin, stdout, stderr = fds
     end = socket.socket(fileno=end_fd)
     os.dup2(stdin, 0)
@@ -27,14 +27,17 @@ def run(fds: list[int]) -> None:
     streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:
         file.seek(0)
-        caller, initializer = pickle.load(file)
+        caller, initializer, handed = pickle.load(file)
     for fd in (stdin, stdout, stderr):
         os.close(fd)
     levels = state.put_on(caller)
     output.ForwardLogging(end, levels)
+    for _ in range(handed):
+        handles.arrive(*channel.receive(end))
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed)
     if worker.initialize(initializer):
         worker.serve()
+    return 0
 
 
 class Worker:
@@ -58,6 +61,7 @@ class Worker:
         os.register_at_fork(after_in_child=lambda: printed.append(True))
         self._end_is = os.fstat(end.fileno())
         self._blocks = 0
+        self._arrived: list[int] = []  # handles, for the next span
 
     def initialize(self, initializer: tuple[int, int, bytes] | None) -> bool:
         """Run the initializer, if there is one; tell whether the worker is ready."""
@@ -86,9 +90,18 @@ class Worker:
         try:
             while True:
                 message, fds = channel.receive(self.end)
-                if not message or message[:1] == channel.QUIT:
+                kind = message[:1]
+                if kind == channel.SPAN:
+                    self._run_span(message, fds)
+                    if self._arrived:
+                        handles.forget(self._arrived)
+                        self._arrived.clear()
+                elif kind == channel.HANDLE:
+                    self._arrived.append(handles.arrive(message, fds))
+                elif kind == channel.HANDLE_FOR_LIFE:
+                    handles.arrive(message, fds)
+                else:  # to leave, or nobody is left to tell
                     return
-                self._run_span(message, fds)
         finally:
             self._write_out()
 

@@ -16,7 +16,13 @@ LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("
 MAIN_NAMES = ("__file__", "__package__", "__doc__")
 DEEPEST = 8  # pools within each other: more are no plan, but a module that makes a pool and is imported by its workers
 
-depth = 0  # how many pools are above this process: in a worker, one at least
+depth = 0  # how many pools or processes are above this one: in a worker, one at least
+
+# Who this process is, for `current_process()`
+name = "MainProcess"
+numbers: tuple[int, ...] = ()  # which child of its parent, and so on up
+daemon = False
+caller: tuple[str, int] | None = None  # the name and pid of who started it; None for a program's first process
 
 
 def capture() -> bytes:
@@ -32,6 +38,7 @@ def capture() -> bytes:
         "main": {name: vars(main)[name] for name in MAIN_NAMES if name in vars(main)},
         "strays": strays(),
         "depth": depth + 1,
+        "caller": (name, os.getpid()),
         "levels": _logging_levels(),
         "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
@@ -127,9 +134,10 @@ def _logging_levels() -> dict[str, int] | None:
 
 def put_on(data: bytes) -> dict[str, int] | None:
     """Take the caller's state over; the levels of its loggers."""
-    global depth
+    global depth, name, daemon, caller
     state = pickle.loads(data)
     depth = state["depth"]
+    name, daemon, caller = f"PoolWorker-{os.getpid()}", True, state["caller"]
     sys.path[:] = state["path"]
     sys.argv = state["argv"]
     sys.dont_write_bytecode = state["dont_write_bytecode"]
@@ -139,11 +147,11 @@ def put_on(data: bytes) -> dict[str, int] | None:
             os.chdir(state["cwd"])
         except OSError:
             pass
-    for name in set(os.environb) - set(state["env"]):
-        del os.environb[name]
-    for name, value in state["env"].items():
-        if os.environb.get(name) != value:
-            os.environb[name] = value
+    for variable in set(os.environb) - set(state["env"]):
+        del os.environb[variable]
+    for variable, value in state["env"].items():
+        if os.environb.get(variable) != value:
+            os.environb[variable] = value
     os.umask(state["umask"])
     for kind, limit in state["limits"]:
         if resource.getrlimit(kind) != limit:

@@ -14,10 +14,14 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 
 from procoro import kernel
 from procoro.wire import channel
-from procoro.worker import loop
+from procoro.worker import loop, output, process
+
+
+FEWEST = 4  # descriptors that come with a request: a connection and the standard streams
 
 
 def main(control_fd: int, lifeline: int) -> None:
@@ -32,6 +36,7 @@ def main(control_fd: int, lifeline: int) -> None:
     kernel.accept_barriers()
     # A handler that does nothing: SIG_IGN would be inherited by programs that calls start.
     signal.signal(signal.SIGINT, _leave_it_to_the_caller)
+    output.make_streams()
     gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
     Template(control, lifeline).run()
@@ -39,6 +44,7 @@ def main(control_fd: int, lifeline: int) -> None:
 
 def _leave_it_to_the_caller(signum: int, frame: object) -> None:
     """The terminal's Ctrl-C reaches the whole group: the caller decides what becomes of its workers."""
+    process.interrupted.append(signum)
 
 
 class Template:
@@ -61,9 +67,19 @@ class Template:
                 message, fds = channel.receive(self._control)
                 if not message:
                     os._exit(0)
-                self._fork(channel.START_HEAD.unpack(message)[1], fds)
+                if message[:1] == channel.PREPARE:
+                    _prepare(message[1:].decode().split())
+                    continue
+                kind, ticket = channel.START_HEAD.unpack(message)
+                self._fork(ticket, fds, loop.run if kind == channel.START else process.run)
 
-    def _fork(self, ticket: int, fds: list[int]) -> None:
+    def _fork(self, ticket: int, fds: list[int], life: Callable[[list[int]], int]) -> None:
+        if len(fds) < FEWEST:  # no descriptor was free for the rest
+            self._tell(channel.EXITED, ticket, -errno.EMFILE)
+            for fd in fds:
+                os.close(fd)
+            return
+        process.interrupted.clear()
         try:
             pid = os.fork()
         except OSError as error:
@@ -72,7 +88,7 @@ class Template:
                 os.close(fd)
             return
         if pid == 0:
-            self._become_worker(fds)
+            self._become(life, fds)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
@@ -100,7 +116,7 @@ class Template:
         except OSError:
             os._exit(0)
 
-    def _become_worker(self, fds: list[int]) -> None:
+    def _become(self, life: Callable[[list[int]], int], fds: list[int]) -> None:
         status = 1
         try:
             gc.unfreeze()
@@ -108,8 +124,7 @@ class Template:
             for pidfd in self._children:
                 os.close(pidfd)
             kernel.arm_lifeline(self._lifeline)
-            loop.run(fds)
-            status = 0
+            status = life(fds)
         except SystemExit as leaving:  # a child that a call has forked leaves as any program would
             if leaving.code is not None and not isinstance(leaving.code, int):
                 print(leaving.code, file=sys.stderr)
@@ -119,3 +134,13 @@ class Template:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(status)
+
+
+def _prepare(modules: Sequence[str]) -> None:
+    """Import what every process to come would import for itself. What fails here may be found there."""
+    for name in modules:
+        try:
+            __import__(name)
+        except Exception:
+            pass
+    gc.freeze()

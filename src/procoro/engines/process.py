@@ -1,0 +1,302 @@
+"""A process with one call, as its parent holds it: asked of the template, heard out, buried. No pool, no scheduler."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from procoro import kernel
+from procoro.crank import Crank
+from procoro.engines.template import TemplateProcess
+from procoro.wire import channel, handles, parcel
+from procoro.wire.blocks import Parts
+
+if TYPE_CHECKING:
+    import asyncio
+
+UNTOLD = 3.0  # seconds in which the template tells how a process ended (if it is not stopped)
+LINGER = 0.3  # seconds that the template and the crank are kept for a next process
+UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
+
+
+class Call:
+    """What a process is to do, packed."""
+
+    __slots__ = ("call", "definitions", "handles", "modules", "state")
+
+    def __init__(
+        self, state: Any, definitions: Any, call: Parts, found: Sequence[handles.Handle], modules: set[str]
+    ) -> None:
+        self.state = Parts(pickle.dumps(state, 5), ())
+        self.definitions = Parts(pickle.dumps(definitions, 5), ())
+        self.call = call
+        self.handles = found
+        self.modules = modules  # that it will import
+
+
+class Child:
+    """A process that was started. What begins with `_` runs in the crank's thread, all else in any.
+
+    Holds two descriptors while it lives, its pidfd alone from then until it is closed.
+    """
+
+    def __init__(
+        self,
+        template: TemplateProcess,
+        crank: Crank,
+        call: Call,
+        log: Callable[[bytes], None],
+        over: Callable[[list[asyncio.Future[None]]], None],
+    ) -> None:
+        self.crank = crank
+        self.pid = 0
+        self.pidfd = -1
+        self.changed = threading.Condition()
+        self.begun = False  # it has been sent its call
+        self.ended = False
+        self._there = False  # it has been forked
+        self.failed: Exception | None = None  # why it could not be started
+        self.lost = False  # it could not, because the template has died; another may
+        self.asked = False  # somebody has asked for its outcome
+        self.outcome: tuple[bytes, list[int]] | None = None  # its message; None: there is none
+        self.opened: tuple[bool, Any] | None = None  # the outcome, as the front has opened it
+        self.status: int | None = None  # as `wait` gives it; None if nobody could learn it
+        self._arrived: list[int] = []  # handles that came before its outcome
+        self._template = template
+        self._call: Call | None = call
+        self._state = call.state
+        self._modules = call.modules
+        self._log = log
+        self._over: Callable[[list[asyncio.Future[None]]], None] | None = over
+        self._awaiting: list[asyncio.Future[None]] = []
+        try:
+            self._end, self._theirs = channel.pair()
+        except BaseException:
+            crank.post(lambda: self.let_go(template, crank))
+            raise
+        self._end.setblocking(False)
+        crank.post(self._request)
+
+    # ---- for every thread
+
+    @property
+    def exitcode(self) -> int | None:
+        """As in `multiprocessing`; None while it lives."""
+        if not self.ended:
+            return None
+        if self.status is not None:
+            return os.waitstatus_to_exitcode(self.status)
+        return 0 if self.outcome is not None and self.outcome[0][:1] == channel.RETURNED else UNKNOWN
+
+    @property
+    def lives(self) -> bool:
+        """Has it begun, and not ended?"""
+        return self.begun and not self.ended
+
+    def _wait_until(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
+        if threading.current_thread() is self.crank.thread and not predicate():
+            raise RuntimeError(
+                "a callback waits for a process: callbacks run in procoro's own thread, which would have to tell it. "
+                "Start the wait in a thread instead"
+            )
+        with self.changed:
+            return self.changed.wait_for(predicate, timeout)
+
+    def begin(self) -> bool:
+        """Wait until it is there, and hand its call over; False if it has ended before. To be called once."""
+        call, self._call = self._call, None
+        assert call is not None
+        fds: list[int] = []
+        try:
+            body, fds = parcel.pack([call.definitions, call.call])
+            self._wait_until(lambda: self._there or self.ended, None)
+            with self.changed:
+                if not self.ended:
+                    self.begun = True
+                    handles.send(self._end, call.handles, channel.HANDLE_FOR_LIFE)
+                    channel.send(self._end, [channel.CALL, body], fds)
+        except ConnectionError:
+            pass  # it is dead, and will be buried
+        finally:
+            for fd in fds:
+                os.close(fd)
+        return self.begun
+
+    def give_up(self) -> None:
+        """Its start has been broken off. If it has been told nothing, it leaves when nobody is at the other end."""
+
+        def end() -> None:
+            self.send_signal(signal.SIGKILL)
+            self._bury(None)
+
+        self.crank.post(end)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for its end; has it come?"""
+        return self._wait_until(lambda: self.ended, timeout)
+
+    def tell_end_to(self, waiting: asyncio.Future[None]) -> bool:
+        """Add one to those who are told of its end; False if it has come."""
+        with self.changed:
+            if not self.ended:
+                self._awaiting.append(waiting)
+            return not self.ended
+
+    def tell_no_more(self, waiting: asyncio.Future[None]) -> None:
+        """Who was to be told, waits no longer."""
+        with self.changed:
+            if waiting in self._awaiting:
+                self._awaiting.remove(waiting)
+
+    def unpack(self) -> tuple[bytes, Any]:
+        """Where an outcome is unpacked, once: its kind, and what it holds. Raises whatever unpickling it raises."""
+        assert self.outcome is not None
+        message, fds = self.outcome
+        self.outcome = message[:1], []
+        try:
+            (load,) = parcel.unpack(message, fds)
+            return message[:1], load()
+        finally:
+            handles.forget(self._arrived)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it lives."""
+        if self.ended or self.pidfd < 0:
+            return
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            pass
+
+    def close(self) -> None:
+        """Give the descriptors of a process that has ended back."""
+        pidfd, self.pidfd = self.pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
+        if self.outcome is not None:
+            for fd in self.outcome[1]:
+                os.close(fd)
+            self.outcome = None
+            handles.forget(self._arrived)
+
+    def forked(self) -> None:
+        """In a child that the user forked: this is the parent's business."""
+        self._end.close()
+        self._theirs.close()
+        self.close()
+
+    def __del__(self) -> None:
+        if self.ended:
+            self.close()
+
+    @staticmethod
+    def let_go(template: TemplateProcess, crank: Crank) -> None:
+        """In the crank's thread: one who used both, less."""
+        template.release(crank)
+        crank.release()
+
+    # ---- starting
+
+    def _request(self) -> None:
+        try:
+            kernel.occupy_standard()
+            self._template.on_death[self] = self._template_died
+            self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
+            self.crank.watch(self._end, self._listen)
+            parcel.send(self._end, channel.STATE, [self._state])
+            fds = [self._theirs.fileno(), 0, 1, 2]
+            self._template.prepare(self._modules)
+            self._template.start(fds, self._started, self._exited, channel.START_PROCESS)
+        except (ConnectionError, BlockingIOError):
+            self._bury(None, lost=True)  # the template has just died
+        except Exception as error:
+            self._bury(None, failed=error)
+
+    def _started(self, pid: int, pidfd: int) -> None:
+        self._theirs.close()  # so that its end is seen here, and a send to the dead fails
+        if self.ended:
+            if pidfd >= 0:
+                os.close(pidfd)
+            return
+        if pidfd < 0:  # we could neither kill it nor see it die. It leaves, since it gets no call
+            self._bury(None, failed=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return
+        self.pid, self.pidfd = pid, pidfd
+        self.crank.watch(pidfd, self._wait_for_status)
+        self._tell(there=True)
+
+    def _tell(self, there: bool = False, ended: bool = False) -> None:
+        with self.changed:
+            self._there |= there
+            self.ended |= ended
+            self.changed.notify_all()
+            if ended:
+                self._end.close()
+                self._theirs.close()
+
+    # ---- ending
+
+    def _template_died(self) -> None:
+        if self.pid:
+            self.crank.watch(self.pidfd, lambda: self._bury(None))
+        else:
+            self._bury(None, lost=True)
+
+    def _exited(self, status: int) -> None:
+        if status < 0:
+            self._bury(None, failed=OSError(-status, os.strerror(-status)))
+        else:
+            self._bury(status)
+
+    def _wait_for_status(self) -> None:
+        """It is dead, and the template is to say how. One that is stopped holds nobody up."""
+        self.crank.unwatch(self.pidfd)
+        self.crank.call_later(UNTOLD, lambda: self._bury(None))
+
+    def _bury(self, status: int | None, failed: Exception | None = None, lost: bool = False) -> None:
+        if self.ended:
+            return
+        self._listen()
+        self.crank.unwatch(self._end)
+        if self.pidfd >= 0:
+            self.crank.unwatch(self.pidfd)
+        self._template.on_death.pop(self, None)
+        self.status, self.failed, self.lost = status, failed, lost
+        template, crank, over, self._over = self._template, self.crank, self._over, None
+        self._tell(ended=True)
+        crank.call_later(LINGER, lambda: self.let_go(template, crank))
+        if over is not None:
+            awaiting, self._awaiting = self._awaiting, []
+            over(awaiting)
+
+    # ---- what it says
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message, fds = channel.receive(self._end)
+            except OSError:
+                return
+            kind = message[:1]
+            if not message:
+                self.crank.unwatch(self._end)
+                return
+            if kind == channel.LOG:
+                self._log(message[1:])
+            elif kind == channel.HANDLE:
+                self._arrived.append(handles.arrive(message, fds))
+            else:
+                self.outcome = message, fds
+                if kind == channel.RAISED:
+                    self._answer()
+
+    def _answer(self) -> None:
+        try:
+            channel.send(self._end, [channel.ASKED if self.asked else channel.UNASKED])
+        except OSError:
+            pass  # it is gone

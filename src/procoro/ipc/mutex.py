@@ -1,0 +1,181 @@
+"""A lock that its holder's death opens.
+
+The truth is a byte that the kernel has locked. Who waits holds a shared lock on the next byte, so that the kernel knows
+that, too; a word tells the holder's pid, so that who waits can watch it die. No table, nothing to repair.
+
+The first process that takes it owns a *bias*: until another process comes, taking it is two words of memory and no
+system call (biased locking, as Java's virtual machine had it). Who comes second revokes that for good: it says so, lets
+the kernel put a barrier into the owner (`membarrier`, see `kernel`), and then sees whether the owner is within.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from procoro import kernel
+from procoro.ipc import shared, waiting
+from procoro.ipc.shared import SETLK, Shared, lock_of
+from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting
+
+SPINS = 12  # tries before sleeping: what it is held for is short as a rule, and a wake-up costs 50 µs
+BUSY = BlockingIOError, PermissionError
+REVOKED = (1 << 64) - 1
+# Its words
+HOLDER, SOMEBODY_WAITS, BIAS, WITHIN, OWNER, OWNER_STARTED = range(6)
+WORDS = 6
+
+kernel.accept_barriers()
+
+
+class Mutex:
+    """One lock on two bytes and six words of a shared object. Not fair: whoever comes at the right time has it."""
+
+    __slots__ = (
+        "_bell",
+        "_biased",
+        "_file",
+        "_free",
+        "_nobody",
+        "_registering",
+        "_somebody",
+        "_take",
+        "_waiting_here",
+        "_words",
+        "former",
+        "held",
+    )
+
+    def __init__(self, owner: Shared, byte: int, word: int) -> None:
+        self._file, self._bell = owner._file, owner._bell
+        self._words = owner._words[word : word + WORDS]
+        self._take, self._free = lock_of(byte, fcntl.F_WRLCK), lock_of(byte, fcntl.F_UNLCK)
+        self._somebody = lock_of(byte + 1, fcntl.F_RDLCK)
+        self._nobody = lock_of(byte + 1, fcntl.F_WRLCK), lock_of(byte + 1, fcntl.F_UNLCK)
+        self._registering = threading.Lock()
+        self._waiting_here = 0
+        self._biased = False
+        self.held = False  # by this process
+        self.former = 0  # pid of who held it before, if it died holding it
+
+    def acquire_at_once(self) -> bool:
+        """Take it if it is free."""
+        if self.held:
+            return False
+        # From the test to here nothing is called, so no other thread of ours, and no signal, can come between.
+        self.held = True
+        if self._biased:
+            words = self._words
+            words[WITHIN] = 1
+            if words[BIAS] != REVOKED:
+                return True
+            words[WITHIN] = 0
+            self._biased = False
+            if words[SOMEBODY_WAITS]:
+                self._wake()
+        got = False
+        try:
+            fcntl.fcntl(self._file, SETLK, self._take)
+            got = self._enter()
+        except BUSY:
+            pass
+        finally:
+            if not got:
+                self.held = False
+        return got
+
+    def _enter(self) -> bool:
+        """We have the byte: is the lock ours? Else the byte is let go."""
+        words = self._words
+        got = False
+        try:
+            if words[BIAS] != REVOKED:
+                if not words[BIAS]:
+                    words[OWNER], words[OWNER_STARTED] = shared.pid, kernel.started(shared.pid)
+                    words[WITHIN] = 1
+                    words[BIAS] = shared.pid
+                    self._biased = True
+                    self.former = 0
+                    return True
+                words[BIAS] = REVOKED
+                kernel.barrier()
+            if words[WITHIN] and self._is_owner_within():
+                return False
+            self.former = words[HOLDER]
+            if words[WITHIN]:
+                self.former, words[WITHIN] = words[OWNER], 0
+            words[HOLDER] = shared.pid
+            got = True
+        finally:
+            if not got:
+                fcntl.fcntl(self._file, SETLK, self._free)
+        return True
+
+    def _is_owner_within(self) -> bool:
+        kernel.barrier()  # if it is just leaving, it sees that we wait
+        words = self._words
+        return bool(words[WITHIN] and kernel.started(words[OWNER]) == words[OWNER_STARTED])
+
+    def release(self) -> None:
+        """Let it go. For its holder."""
+        words = self._words
+        if self._biased:
+            words[WITHIN] = 0
+            self.held = False
+            if words[SOMEBODY_WAITS]:
+                self._wake()
+            return
+        words[HOLDER] = 0
+        try:
+            fcntl.fcntl(self._file, SETLK, self._free)
+        finally:
+            self.held = False
+            if words[SOMEBODY_WAITS]:
+                self._wake()
+
+    def _wake(self) -> None:
+        with self._registering:
+            if not self._waiting_here:
+                try:
+                    fcntl.fcntl(self._file, SETLK, self._nobody[0])
+                except BUSY:
+                    pass
+                else:  # nobody waits, and nobody can begin to, until we let go of this byte
+                    self._words[SOMEBODY_WAITS] = 0
+                    fcntl.fcntl(self._file, SETLK, self._nobody[1])
+                    return
+        waiting.ring(self._bell)
+
+    def acquiring(self, deadline: float | None) -> Waiting[bool]:
+        """Take it, waiting for it as long as need be. False: the deadline came first."""
+        for _ in range(SPINS):
+            if self.acquire_at_once():
+                return True
+        with Sleeper(self._bell, deadline) as sleeper, self._registered():
+            while True:
+                if self.acquire_at_once():
+                    return True
+                if sleeper.late:
+                    return False
+                holder = self._words[HOLDER] or (self._words[OWNER] if self._words[WITHIN] else 0)
+                if not (holder and sleeper.watch((holder,))):
+                    sleeper.within(BRIEFLY)  # it has not yet said who it is, or is just dying
+                yield sleeper
+
+    @contextmanager
+    def _registered(self) -> Iterator[None]:
+        """While this lasts, whoever lets it go rings the bell."""
+        with self._registering:
+            if not self._waiting_here:
+                fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, self._somebody)
+            self._waiting_here += 1
+            self._words[SOMEBODY_WAITS] = 1
+        try:
+            yield
+        finally:
+            with self._registering:
+                self._waiting_here -= 1
+                if not self._waiting_here:
+                    fcntl.fcntl(self._file, SETLK, self._nobody[1])

@@ -1,0 +1,434 @@
+"""`multiprocessing.Pipe`, whose ends see the death of the other side, and can be awaited.
+
+A pipe is a pair of SEQPACKET sockets: a message is there whole or not at all. What is large goes as memory beside it,
+without passing through the socket's buffer, and so do the descriptors of handles (locks, queues, ends of pipes).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import select
+import socket
+import struct
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+from procoro.errors import NotPicklable
+from procoro.ipc import shared
+from procoro.ipc.carriers import Incoming, Outgoing
+from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
+from procoro.ipc.waiting import block as sleep_until
+from procoro.wire import blocks, channel, handles
+
+INLINE = 32 * 1024  # bytes of a message that go through the socket
+# Small messages have one byte before them; others a head: kind, is the body in a carrier, handles that follow, bytes,
+# place in the carrier
+SMALL_PICKLE, SMALL_BYTES, PICKLE, BYTES, BYTES_OBJECT = range(5)
+SMALL = tuple(bytes([kind]) for kind in (SMALL_PICKLE, SMALL_BYTES))
+HEAD = struct.Struct("<BBHQQ")
+KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
+SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
+MOST_DESCRIPTORS = 200  # in a message
+LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
+SPACE = socket.CMSG_SPACE(4 * channel.MOST_FDS)
+BUFFER = 1 << 20
+NO_ROOM = 0.0002  # seconds before it is looked whether a receiver has made room for a large message
+CLOEXEC, NOW = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)
+
+Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
+
+
+class Connection:
+    """One end of a `Pipe`. Several may wait on it, and each message goes to one of them.
+
+    It can be sent to other processes, as an argument or through another pipe; the end here stays open until it is
+    closed or dropped.
+    """
+
+    def __init__(self, end: socket.socket, readable: bool = True, writable: bool = True) -> None:
+        self._end = end
+        self._readable, self._writable = readable, writable
+        self.key = os.fstat(end.fileno()).st_ino
+        self.awaited_by: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._large = _Large(0)
+
+    # ---- as in multiprocessing.connection.Connection
+
+    @property
+    def closed(self) -> bool:
+        """Has this end been closed?"""
+        return self._end.fileno() < 0
+
+    @property
+    def readable(self) -> bool:
+        """Can one receive here?"""
+        return self._readable
+
+    @property
+    def writable(self) -> bool:
+        """Can one send here?"""
+        return self._writable
+
+    def fileno(self) -> int:
+        """The descriptor, for `select` and its like."""
+        self._check()
+        return self._end.fileno()
+
+    def close(self) -> None:
+        """Close this end. The other side gets what was sent, and then EOFError."""
+        self._end.close()
+        self._large.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_large"):
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def send(self, obj: Any) -> None:
+        """Send an object, waiting while the other side is behind.
+
+        Raises:
+            procoro.errors.NotPicklable: it cannot travel; the message gives its path.
+            BrokenPipeError: nobody is at the other end any more.
+        """
+        self._check_writable()
+        self._send(*_pack(obj))
+
+    async def asend(self, obj: Any) -> None:
+        """As `send`, to be awaited."""
+        self._check_writable()
+        await self._asend(*_pack(obj))
+
+    def recv(self) -> Any:
+        """Receive an object, waiting for it. Raises EOFError if nobody is at the other end any more."""
+        return self._unpack(*self._receive())
+
+    async def arecv(self) -> Any:
+        """As `recv`, to be awaited."""
+        return self._unpack(*await self._areceive())
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """Send bytes (or a part of them) as one message."""
+        self._check_writable()
+        self._send(BYTES, [_part(buf, offset, size)], [])
+
+    async def asend_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
+        """As `send_bytes`, to be awaited."""
+        self._check_writable()
+        await self._asend(BYTES, [_part(buf, offset, size)], [])
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        """Receive one message of bytes. Raises OSError if it is longer than `maxlength`, and closes this end."""
+        _check_length(maxlength)
+        return self._limited(self._receive(), maxlength)
+
+    async def arecv_bytes(self, maxlength: int | None = None) -> bytes:
+        """As `recv_bytes`, to be awaited."""
+        _check_length(maxlength)
+        return self._limited(await self._areceive(), maxlength)
+
+    def _limited(self, received: Received, maxlength: int | None) -> bytes:
+        _, body, fds = received
+        _close_all(fds)
+        data = bytes(body)
+        if maxlength is not None and len(data) > maxlength:
+            self.close()
+            raise OSError("bad message length")
+        return data
+
+    def recv_bytes_into(self, buf: Any, offset: int = 0) -> int:
+        """Receive one message of bytes into `buf`, from `offset` on; how many.
+
+        Raises:
+            multiprocessing.BufferTooShort: they do not fit in; the message is in its `args[0]`.
+        """
+        with memoryview(buf) as view, view.cast("B") as target:
+            if not 0 <= offset <= target.nbytes:
+                raise ValueError("negative offset" if offset < 0 else "offset too large")
+            data = self.recv_bytes()
+            if len(data) > target.nbytes - offset:
+                from multiprocessing import BufferTooShort
+
+                raise BufferTooShort(data)
+            target[offset : offset + len(data)] = data
+            return len(data)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Is there something to receive (the end, too), within `timeout` seconds (None: as long as it takes)?"""
+        self._check_readable()
+        return self._is_ready(select.POLLIN) or (
+            timeout != 0 and sleep_until(self._until(select.EPOLLIN, deadline_of(timeout)))
+        )
+
+    async def apoll(self, timeout: float | None = 0.0) -> bool:
+        """As `poll`, to be awaited."""
+        self._check_readable()
+        return self._is_ready(select.POLLIN) or (
+            timeout != 0 and await wait(self._until(select.EPOLLIN, deadline_of(timeout)))
+        )
+
+    # ---- sending and receiving
+
+    def _is_ready(self, what: int) -> bool:
+        poll = select.poll()
+        poll.register(self._end, what)
+        return bool(poll.poll(0))
+
+    def _until(self, what: int, deadline: float | None) -> Waiting[bool]:
+        with Sleeper(None, deadline) as sleeper:
+            sleeper.add(self.fileno(), what)
+            while not self._is_ready(what):
+                if sleeper.late:
+                    return False
+                yield sleeper
+        return True
+
+    def _send(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> None:
+        if kind == SMALL_PICKLE and may_block():
+            self._end.sendmsg((SMALL[SMALL_PICKLE], *pieces))
+            return
+        for sleeping in self._sending(kind, pieces, found):
+            sleep_until(sleeping)
+
+    async def _asend(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> None:
+        for sleeping in self._sending(kind, pieces, found):
+            await wait(sleeping)
+
+    def _sending(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> Iterator[Waiting[bool]]:
+        """Send, and give what to wait for each time there is no room."""
+        size = sum(len(piece) for piece in pieces)
+        fds: list[int] = []
+        place = 0
+        try:
+            if size > INLINE:
+                while (loaded := self._of_this_process().load(pieces, size)) is None:
+                    if self._is_ready(select.POLLHUP):
+                        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                    yield self._until(0, deadline_of(NO_ROOM))
+                fds.append(loaded[0])
+                place, pieces = loaded[1], []
+            if size <= INLINE and not found and kind in (SMALL_PICKLE, BYTES):
+                pieces = [SMALL[kind == BYTES], *pieces]
+            else:
+                keys = []
+                for handle in found:
+                    lent = handle.lend()
+                    fds += lent
+                    keys.append(KEYS.pack(handle.key, len(lent)))
+                if len(fds) > MOST_DESCRIPTORS:
+                    raise NotPicklable(f"a message can carry {MOST_DESCRIPTORS} descriptors, and not {len(fds)}")
+                pieces = [HEAD.pack(kind or PICKLE, size > INLINE, len(keys), size, place), *keys, *pieces]
+            while True:
+                try:
+                    channel.send(self._end, pieces, fds, NOW)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                        raise
+                yield self._until(select.EPOLLOUT, None)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _of_this_process(self) -> _Large:
+        if self._large.pid != shared.pid:  # a parent and its child must not both write to one carrier
+            self._large = _Large(shared.pid)
+        return self._large
+
+    def _receive(self) -> Received:
+        self._check_readable()
+        flags = CLOEXEC if may_block() else CLOEXEC | NOW
+        while (received := self._take(flags)) is None:
+            sleep_until(self._until(select.EPOLLIN, None))
+        return received
+
+    async def _areceive(self) -> Received:
+        self._check_readable()
+        while (received := self._take(CLOEXEC | NOW)) is None:
+            await wait(self._until(select.EPOLLIN, None))
+        return received
+
+    def _take(self, flags: int) -> Received | None:
+        try:
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
+        except BlockingIOError:
+            return None
+        except ConnectionError:  # the other side has not read all of ours; what it sent is behind that
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
+        if not data:
+            raise EOFError("nobody is at the other end of the pipe any more")
+        kind = data[0]
+        if kind <= SMALL_BYTES:
+            return kind, memoryview(data)[1:], []
+        kind, in_carrier, count, size, place = HEAD.unpack_from(data)
+        fds = channel.descriptors(ancillary)
+        whole = [KEYS.unpack_from(data, HEAD.size + index * KEYS.size) for index in range(count)]
+        if len(fds) != in_carrier + sum(number for _, number in whole):
+            for fd in fds:
+                os.close(fd)
+            raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
+        body: Any = memoryview(data)[HEAD.size + count * KEYS.size :]
+        if in_carrier:
+            body = self._of_this_process().unload(fds.pop(0), place, size, kind == PICKLE)
+        arrived = []
+        for key, number in whole:
+            arrived.append((key, fds[:number]))
+            del fds[:number]
+        return kind, body, arrived
+
+    def _unpack(self, kind: int, body: Any, arrived: list[tuple[int, list[int]]]) -> Any:
+        if kind == BYTES_OBJECT:
+            return bytes(body)
+        if kind != PICKLE:  # what was sent by `send_bytes` may be a pickle, as multiprocessing has it
+            return pickle.loads(body)
+        with handles.arriving(arrived):
+            view = memoryview(body)
+            length, count = SIZES.unpack_from(view)
+            sizes = struct.unpack_from(f"<{count}Q", view, SIZES.size)
+            start = SIZES.size + 8 * count
+            at = start + length
+            buffers = []
+            for size in sizes:
+                buffers.append(view[at : at + size])
+                at += size
+            return pickle.loads(view[start : start + length], buffers=buffers)
+
+    # ---- the rest
+
+    def _check(self) -> None:
+        if self.closed:
+            raise OSError("handle is closed")
+
+    def _check_readable(self) -> None:
+        self._check()
+        if not self._readable:
+            raise OSError("connection is write-only")
+
+    def _check_writable(self) -> None:
+        self._check()
+        if not self._writable:
+            raise OSError("connection is read-only")
+
+    def lend(self) -> list[int]:
+        """As in `Handle`."""
+        self._check()
+        return [os.dup(self._end.fileno())]
+
+    def __reduce__(self) -> Any:
+        self._check()
+        return _arrive, (handles.collect(self), self._readable, self._writable)
+
+    def __repr__(self) -> str:
+        return f"<procoro.Connection {'closed' if self.closed else self._end.fileno()}>"
+
+
+def _arrive(key: int, readable: bool, writable: bool) -> Connection:
+    (fd,) = handles.take(key)
+    return Connection(socket.socket(fileno=os.dup(fd)), readable, writable)
+
+
+def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (as in multiprocessing)
+    """Two connected ends; with `duplex=False`, the first can only receive and the second only send.
+
+    >>> from procoro import Pipe
+    >>> here, there = Pipe()
+    >>> here.send("hello")
+    >>> there.recv()
+    'hello'
+    """
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+            end.setsockopt(socket.SOL_SOCKET, option, BUFFER)
+    return Connection(ends[0], True, duplex), Connection(ends[1], duplex, True)
+
+
+def _pack(obj: Any) -> tuple[int, list[Any], list[handles.Handle]]:
+    if type(obj) is bytes and len(obj) > INLINE:
+        return BYTES_OBJECT, [obj], []
+    buffers: list[pickle.PickleBuffer] = []
+    found: list[handles.Handle] = []
+    before, handles.here.collected = handles.here.collected, found
+    try:
+        body = pickle.dumps(obj, 5, buffer_callback=_collector(buffers))
+    except Exception as error:
+        from procoro.wire import codec
+
+        raise NotPicklable(codec.describe_failure_to_pack(obj, "message")) from error
+    finally:
+        handles.here.collected = before
+    if not (buffers or found) and len(body) <= INLINE:
+        return SMALL_PICKLE, [body], found
+    views = [buffer.raw() for buffer in buffers]
+    head = SIZES.pack(len(body), len(views)) + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
+    return PICKLE, [head, body, *views], found
+
+
+def _collector(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    def collect(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < blocks.BIG:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return collect
+
+
+def _check_length(maxlength: int | None) -> None:
+    if maxlength is not None and maxlength < 0:
+        raise ValueError(f"maxlength must be >= 0 or None, got {maxlength!r}")
+
+
+def _part(buf: Any, offset: int, size: int | None) -> memoryview:
+    view = memoryview(buf).cast("B")
+    if offset < 0:
+        raise ValueError("offset is negative")
+    if offset > view.nbytes:
+        raise ValueError("buffer length < offset")
+    if size is None:
+        return view[offset:]
+    if size < 0:
+        raise ValueError("size is negative")
+    if offset + size > view.nbytes:
+        raise ValueError("buffer length < offset + size")
+    return view[offset : offset + size]
+
+
+class _Large:
+    """The carriers of one end in one process, made when they are needed."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._lock = threading.Lock()
+        self._outgoing = Outgoing()
+        self._incoming = Incoming()
+
+    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[int, int] | None:
+        """As in `Outgoing`."""
+        with self._lock:
+            return self._outgoing.load(pieces, size)
+
+    def unload(self, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
+        """As in `Incoming`."""
+        with self._lock:
+            return self._incoming.unload(fd, start, size, writable)
+
+    def close(self) -> None:
+        """Nothing more is sent or received."""
+        self._outgoing.close()
+        self._incoming.close()
+
+
+def _close_all(arrived: list[tuple[int, list[int]]]) -> None:
+    for _, fds in arrived:
+        for fd in fds:
+            os.close(fd)

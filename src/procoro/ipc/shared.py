@@ -1,0 +1,239 @@
+"""What processes share of one object: some words of memory, bytes that the kernel can lock, and a bell.
+
+All of it is one anonymous file and an eventfd. The locks are those of open file descriptions (`F_OFD_SETLK`), so every
+process opens the file anew, and the kernel releases what a process held when it dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import atexit
+import fcntl
+import mmap
+import os
+import struct
+import sys
+import threading
+import weakref
+from typing import Any, ClassVar, Self
+
+from procoro import kernel
+from procoro.ipc import waiting
+from procoro.wire import handles
+
+SETLK = fcntl.F_OFD_SETLK
+PRESENT = 0  # the byte on which every process that holds the object has a shared lock
+KEY, SHARED_WITH_OTHERS, FIRST_WORD = 0, 1, 2
+
+
+def lock_of(byte: int, kind: int) -> bytes:
+    """What `fcntl` wants to be told of one byte."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
+
+
+PRESENCE = lock_of(PRESENT, fcntl.F_RDLCK)
+ALONE = lock_of(PRESENT, fcntl.F_WRLCK)
+
+
+class Shared:
+    """The base of all objects that processes share. The same object in two processes has the same `key`.
+
+    A process that is sent one that it has gets the one that it has.
+    """
+
+    WORDS: ClassVar[int] = 64
+    _here: ClassVar[weakref.WeakValueDictionary[int, Shared]] = weakref.WeakValueDictionary()
+
+    key: int
+    awaited_by: weakref.WeakSet[Any]
+    _file: int = -1  # our own open file description: the locks are on it
+    _bell: int = -1
+    _for_child: int = -1  # while this process forks
+    _words: memoryview
+
+    def __init__(self) -> None:
+        file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self.WORDS)
+        try:
+            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._open(file)
+        except BaseException:
+            self._close()
+            raise
+        finally:
+            os.close(file)
+        self.key = self._words[KEY] = int.from_bytes(os.urandom(8), "little")
+        self._here[self.key] = self
+        self.awaited_by = weakref.WeakSet()
+        self._prepare()
+
+    def _open(self, file: int) -> None:
+        self._words = memoryview(_map(file, 0, 8 * self.WORDS)).cast("Q")
+        self._file = _reopen(file)
+        fcntl.fcntl(self._file, SETLK, PRESENCE)
+
+    def _map(self, start: int, size: int) -> mmap.mmap:
+        """A part of the file as memory."""
+        return _map(self._file, start, size)
+
+    def _prepare(self) -> None:
+        """Make what this process keeps of it for itself."""
+
+    # ---- travelling
+
+    def lend(self) -> list[int]:
+        """As in `Handle`: what is under way counts as a holder, too."""
+        self._words[SHARED_WITH_OTHERS] = 1
+        file = self._presence()
+        try:
+            return [file, os.dup(self._bell)]
+        except BaseException:
+            os.close(file)
+            raise
+
+    def __reduce__(self) -> Any:
+        return _arrive, (type(self), handles.collect(self), *self._parts())
+
+    def _parts(self) -> tuple[Any, ...]:
+        """Other handles that belong to it."""
+        return ()
+
+    @classmethod
+    def _arrive(cls, key: int, *parts: Any) -> Self:
+        known = cls._here.get(key)
+        if known is not None:
+            assert isinstance(known, cls)
+            return known
+        file, bell = handles.take(key)
+        self = cls.__new__(cls)
+        try:
+            self._bell = os.dup(bell)
+            self._open(file)
+        except BaseException:
+            self._close()
+            raise
+        self.key = key
+        self._here[key] = self
+        self.awaited_by = weakref.WeakSet()
+        self._join_parts(*parts)
+        self._prepare()
+        return self
+
+    def _join_parts(self, *parts: Any) -> None:
+        """Take in what `_parts` gave."""
+
+    # ---- leaving, forking
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        bell, self._bell = self._bell, -1
+        for fd in (file, bell):
+            if fd >= 0:
+                os.close(fd)
+
+    def _leave(self) -> None:
+        """This process holds it no more; somebody may have waited for us, and is to see that."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+            waiting.ring(self._bell)
+        self._close()
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _end_well(self) -> None:
+        """This process is about to end, of its own will."""
+
+    def _before_fork(self) -> None:
+        # The child counts as a holder from its first moment on.
+        if self._file >= 0:
+            self._words[SHARED_WITH_OTHERS] = 1
+            try:
+                self._for_child = self._presence()
+            except OSError:  # no descriptor is free
+                self._for_child = -1
+
+    def _presence(self) -> int:
+        """A new description of the file that counts as a holder."""
+        file = _reopen(self._file)
+        fcntl.fcntl(file, SETLK, PRESENCE)
+        return file
+
+    def _after_fork(self) -> None:
+        file, self._for_child = self._for_child, -1
+        if file >= 0:
+            os.close(file)
+
+    def _forked(self) -> None:
+        """In a child: the description is the parent's, and so are its locks; take our own."""
+        if self._file < 0:
+            return
+        file, self._for_child = self._for_child, -1
+        if file < 0:  # it cannot be used here
+            os.close(self._file)
+            self._file = -1
+            return
+        os.dup2(file, self._file, inheritable=False)
+        os.close(file)
+        self._prepare()
+
+    def _is_alone(self) -> bool:
+        """Are all others gone, though there were some?"""
+        if not self._words[SHARED_WITH_OTHERS] or self.awaited_by:
+            return False
+        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, ALONE)
+        return int(struct.unpack_from("h", answer)[0]) == fcntl.F_UNLCK
+
+
+def _arrive(cls: type[Shared], key: int, *parts: Any) -> Shared:
+    return cls._arrive(key, *parts)
+
+
+def _reopen(file: int) -> int:
+    return os.open(f"/proc/self/fd/{file}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _map(file: int, start: int, size: int) -> mmap.mmap:
+    # By a description of its own: a mapping keeps one open, and with that its locks, in a child that is forked.
+    other = _reopen(file)
+    try:
+        return mmap.mmap(other, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, offset=start)
+    finally:
+        os.close(other)
+
+
+pid = os.getpid()
+
+
+_forking = threading.RLock()
+
+
+def _before() -> None:
+    _forking.acquire()
+    for one in list(Shared._here.values()):
+        one._before_fork()
+
+
+def _in_parent() -> None:
+    for one in list(Shared._here.values()):
+        one._after_fork()
+    _forking.release()
+
+
+def _in_child() -> None:
+    global pid
+    pid = os.getpid()
+    for one in list(Shared._here.values()):
+        one._forked()
+    _forking.release()
+    util: Any = sys.modules.get("multiprocessing.util")
+    if util is not None:  # its children run no exit functions but its own
+        util.register_after_fork(Shared, lambda _: util.Finalize(None, _end_well, exitpriority=0))
+
+
+def _end_well() -> None:
+    for one in list(Shared._here.values()):
+        one._end_well()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+atexit.register(_end_well)

@@ -1,0 +1,185 @@
+"""One way to wait, and three doors to it: blocking, awaiting, and as a greenlet.
+
+Whatever waits is written as a generator that yields a `Sleeper` whenever there is nothing to do but to sleep; it
+looks at the state of things again each time it is woken. `block` and `wait` run such a generator.
+
+A bell is an eventfd that nobody ever reads: each sleeper has an epoll of its own on it, edge-triggered, so one write
+wakes all of them in all processes, and no sleeper can take a ring away from another, nor with it into its grave.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Generator, Iterable
+from time import monotonic
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+BRIEFLY = 0.001  # seconds: the state will be settled in a moment
+LOOK = 1.0  # seconds after which a sleeper looks by itself, whatever happens: a belt beside the braces
+Waiting = Generator["Sleeper", None, T]
+
+
+def ring(bell: int) -> None:
+    """Wake all who sleep on this bell."""
+    try:
+        os.eventfd_write(bell, 1)
+    except BlockingIOError:  # after 2**64 rings
+        os.eventfd_read(bell)
+        os.eventfd_write(bell, 1)
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """When a wait of so many seconds ends; None: never."""
+    return None if timeout is None else monotonic() + timeout
+
+
+class Sleeper:
+    """What one thread, task or greenlet sleeps on: a bell, other descriptors, and the deaths of processes."""
+
+    def __init__(self, bell: int | None, deadline: float | None) -> None:
+        self._epoll = _new_epoll()
+        if bell is not None:
+            self._epoll.register(bell, select.EPOLLIN | select.EPOLLET)
+            self._epoll.poll(0)  # what rang before
+        self._deadline = deadline
+        self._pidfds: dict[int, int] = {}
+        self._longest = LOOK
+
+    def __enter__(self) -> Sleeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._pidfds.values():
+            os.close(fd)
+        self._epoll.close()
+
+    def add(self, fd: int, events: int) -> None:
+        """Wake also when this descriptor can be read or written."""
+        self._epoll.register(fd, events)
+
+    @property
+    def late(self) -> bool:
+        """Is it past the deadline?"""
+        return self._deadline is not None and monotonic() >= self._deadline
+
+    def watch(self, pids: Iterable[int]) -> bool:
+        """Wake also when one of these processes (and no other) dies. False: one is dead."""
+        wanted = set(pids) - {os.getpid()}
+        for pid in set(self._pidfds) - wanted:
+            fd = self._pidfds.pop(pid)
+            self._epoll.unregister(fd)
+            os.close(fd)
+        for pid in wanted - set(self._pidfds):
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return False
+            except OSError:  # no descriptor is free: it looks from time to time
+                continue
+            self._pidfds[pid] = fd
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+        return True
+
+    def within(self, seconds: float) -> Sleeper:
+        """Sleep no longer than this, the next time."""
+        self._longest = min(seconds, LOOK)
+        return self
+
+    def _seconds(self) -> float:
+        longest, self._longest = self._longest, LOOK
+        return longest if self._deadline is None else max(0.0, min(longest, self._deadline - monotonic()))
+
+    def sleep(self) -> None:
+        """Sleep, blocking this thread; in a greenlet, only that."""
+        hub = _hub()
+        if hub is None:
+            self._epoll.poll(self._seconds())
+            return
+        watcher = hub.loop.io(self._epoll.fileno(), 1)
+        timer = hub.loop.timer(self._seconds())
+        greenlet = sys.modules["gevent"].getcurrent()
+        try:
+            watcher.start(greenlet.switch)
+            timer.start(greenlet.switch)
+            hub.switch()
+        finally:
+            watcher.close()
+            timer.close()
+            self._epoll.poll(0)
+
+    async def asleep(self) -> None:
+        """Sleep, in a task."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(self._seconds(), _wake, woken)
+        loop.add_reader(self._epoll.fileno(), _wake, woken)
+        try:
+            await woken
+        finally:
+            loop.remove_reader(self._epoll.fileno())
+            timer.cancel()
+            self._epoll.poll(0)
+
+
+def _wake(woken: Any) -> None:
+    if not woken.done():
+        woken.set_result(None)
+
+
+def _new_epoll() -> select.epoll:
+    if hasattr(select, "epoll"):
+        return select.epoll()
+    # gevent takes it away, so that nobody blocks by it.
+    monkey: Any = sys.modules["gevent.monkey"]
+    epoll: select.epoll = monkey.get_original("select", "epoll")()
+    return epoll
+
+
+def _hub() -> Any:
+    """gevent's hub, if this thread has one that could run others meanwhile."""
+    gevent: Any = sys.modules.get("gevent._hub_local")
+    hub = None if gevent is None else gevent.get_hub_if_exists()
+    return None if hub is None or hub is sys.modules["gevent"].getcurrent() else hub
+
+
+def may_block() -> bool:
+    """Does nobody wait for this thread but who called?"""
+    return _hub() is None
+
+
+def block(waiting: Waiting[T]) -> T:
+    """Run it, and block while it sleeps."""
+    error: BaseException | None = None
+    try:
+        while True:
+            # It may have something to wait for, too, before an interrupt goes on its way: a lock to take again.
+            sleeper = next(waiting) if error is None else waiting.throw(error)
+            error = None
+            try:
+                sleeper.sleep()
+            except BaseException as interrupt:
+                error = interrupt
+    except StopIteration as end:
+        value: T = end.value
+        return value
+
+
+async def wait(waiting: Waiting[T]) -> T:
+    """Run it, and let others run while it sleeps."""
+    error: BaseException | None = None
+    try:
+        while True:
+            sleeper = next(waiting) if error is None else waiting.throw(error)
+            error = None
+            try:
+                await sleeper.asleep()
+            except BaseException as interrupt:
+                error = interrupt
+    except StopIteration as end:
+        value: T = end.value
+        return value

@@ -1,0 +1,187 @@
+"""A process with one call: takes it, runs it, hands its outcome over, and ends as a program does."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from procoro.wire import channel, codec, handles, parcel, twin
+from procoro.wire.blocks import Parts
+from procoro.wire.exceptions import pack_failure
+from procoro.worker import output, state
+
+ANSWER = 1.0  # seconds that the caller is given to say whether anybody has asked for the outcome
+
+TERMINATION = signal.getsignal(signal.SIGTERM)  # of the template
+
+interrupted: list[int] = []  # a Ctrl-C that came before the call could take it
+
+current: Any = None  # the `Process` that runs here, where it is an instance of the user's own class
+
+
+def run(fds: list[int]) -> int:
+    """The life of the process, from its start request to its end; its exit code."""
+    end_fd, stdin, stdout, stderr = fds
+    end = socket.socket(fileno=end_fd)
+    os.dup2(stdin, 0)
+    streams = output.open_streams(stdout, stderr, [True])
+    for fd in (stdin, stdout, stderr):
+        os.close(fd)
+    (load,) = _receive(end)
+    caller, own, interrupts = load()
+    levels = state.put_on(caller)
+    state.name, state.numbers, state.daemon, authkey = own
+    if authkey is not None:
+        from multiprocessing import process
+
+        process.current_process().authkey = authkey
+    output.ForwardLogging(end, levels)
+    if TERMINATION is not signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    code = 1
+    try:
+        code = OneCall(end, interrupts).run()
+    except KeyboardInterrupt:  # while it was telling
+        pass
+    finally:
+        _end(streams)
+    return code & 0xFF
+
+
+def _receive(end: socket.socket) -> list[Callable[[], Any]]:
+    """The next message's pickles; handles that come before it are taken in, for as long as this process lives."""
+    while True:
+        message, fds = channel.receive(end)
+        if not message:
+            os._exit(1)  # the caller has given this start up
+        if message[:1] not in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
+            return parcel.unpack(message, fds)
+        handles.arrive(message, fds)
+
+
+class OneCall:
+    """The call, and whom to tell how it ended."""
+
+    def __init__(self, end: socket.socket, interrupts: bool) -> None:
+        self._end = end
+        self._interrupts = interrupts  # does the caller heed Ctrl-C?
+        self._end_is = os.fstat(end.fileno())
+        self._pid = os.getpid()
+        self._given: Any = (), {}  # arguments, for the words of its errors
+
+    def run(self) -> int:
+        """Run the call and hand its outcome over; the exit code that follows from it."""
+        try:
+            value = self._run()
+        except SystemExit as leaving:
+            self._say(channel.LEFT, self._failure(leaving))
+            if leaving.code is None or isinstance(leaving.code, int):
+                return leaving.code or 0
+            print(leaving.code, file=sys.stderr)
+            return 1
+        except BaseException as error:
+            if not self._say(channel.RAISED, self._failure(error)) or not self._is_asked():
+                _print(error)
+            return 1
+        self._return(value)
+        return 0
+
+    def _run(self) -> Any:
+        """Where a call is unpacked. (Its handles have come before it.)"""
+        global current
+        signal.signal(signal.SIGINT, signal.default_int_handler if self._interrupts else signal.SIG_IGN)
+        if interrupted and self._interrupts:
+            raise KeyboardInterrupt
+        definitions, call = _receive(self._end)
+        twin.define(definitions())
+        process = call()
+        if isinstance(process, tuple):
+            target, args, kwargs = process
+            self._given = args, kwargs
+            value = None if target is None else target(*args, **kwargs)
+        else:
+            current = process
+            value = process.run()
+        if isinstance(value, Coroutine):
+            import asyncio
+
+            value = asyncio.run(value)
+        return value
+
+    def _return(self, value: Any) -> None:
+        if value is None:
+            self._say(channel.RETURNED, Parts(NOTHING, ()))
+            return
+        try:
+            with handles.collecting() as found:
+                parts = codec.pack_big_value(value)
+            handles.send(self._end, found)
+            self._say(channel.RETURNED, parts)
+        except Exception as error:  # nobody may ever ask for the value: the exit code stays 0
+            self._say(channel.LEFT, self._failure(_not_picklable(value, error)))
+
+    def _failure(self, error: BaseException) -> Parts:
+        return Parts(pack_failure(error, codec.short(self._given, codec.FULL)), ())
+
+    def _say(self, kind: bytes, parts: Parts) -> bool:
+        """Tell the caller; False if that cannot be done. The call may have closed our end, or forked and returned."""
+        try:
+            if os.getpid() != self._pid or not os.path.samestat(os.fstat(self._end.fileno()), self._end_is):
+                return False
+            parcel.send(self._end, kind, [parts])
+        except OSError:
+            return False
+        return True
+
+    def _is_asked(self) -> bool:
+        """Has anybody asked for the outcome? Then it is told there, and need not be printed."""
+        poll = select.poll()
+        poll.register(self._end, select.POLLIN)
+        return bool(poll.poll(ANSWER * 1000)) and channel.receive(self._end)[0] == channel.ASKED
+
+
+NOTHING = pickle.dumps(None, 5)
+
+
+def _not_picklable(value: Any, error: Exception) -> Exception:
+    from procoro import errors
+
+    try:
+        words = codec.describe_failure_to_pack(value, "result")
+    except Exception:
+        words = f"result: {error!r}"
+    return errors.NotPicklable(words)
+
+
+def _print(error: BaseException) -> None:
+    """As `multiprocessing` does, in one piece."""
+    import traceback
+
+    try:
+        text = "".join(traceback.format_exception(error))
+        sys.stderr.write(f"Process {state.name}:\n{text}")
+    except Exception:  # it has no words, or there is no standard error
+        pass
+
+
+def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
+    """What an interpreter does at its end: threads, exit functions, what is still to be written."""
+    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+        try:
+            step()
+        except (Exception, KeyboardInterrupt):  # it has told what it could
+            pass
+    for stream in (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+        try:
+            stream.flush()  # type: ignore[union-attr]
+        except (Exception, KeyboardInterrupt):
+            pass
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,68 @@
+"""What workers do with locks, queues and pipes that they are sent. Apart from the tests: a worker imports no pytest."""
+
+import gc
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.gate import Turnstile
+
+
+def belongings() -> tuple[int, int]:
+    """How many descriptors and how many pieces of shared memory this process has."""
+    gc.collect()
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return len(os.listdir("/proc/self/fd")), sum("memfd:" in line for line in maps)
+
+
+def hold(lock: Any, gate: Turnstile) -> None:
+    """Hold it for as long as one stands at the gate."""
+    with lock:
+        gate.pass_through()
+
+
+def take(lock: Any) -> bool:
+    """Is it free? It is not kept."""
+    if lock.acquire(False):
+        lock.release()
+        return True
+    return False
+
+
+def count(lock: Any, path: str, times: int) -> None:
+    """Add to the number in a file, a byte at a time: under a lock that lets two in, some are lost."""
+    with open(path, "r+b", buffering=0) as file:
+        for _ in range(times):
+            with lock:
+                number = int.from_bytes(os.pread(file.fileno(), 8, 0))
+                os.pwrite(file.fileno(), (number + 1).to_bytes(8), 0)
+
+
+def take_nested(value: dict[str, Any]) -> tuple[bool, bool]:
+    """Is what lies deep in it one lock, and is it free?"""
+    first, (second,) = value["locks"]["first"], value["locks"]["more"]
+    return first is second, take(first)
+
+
+def put_all(queue: Any, items: Iterable[Any]) -> int:
+    for item in items:
+        queue.put(item)
+    return os.getpid()
+
+
+def get_all(queue: Any, count: int) -> list[Any]:
+    return [queue.get() for _ in range(count)]
+
+
+def echo(connection: Any) -> Any:
+    """Send back what comes, once."""
+    item = connection.recv()
+    connection.send((os.getpid(), item))
+    return item
+
+
+def send_on(connection: Any, item: Any) -> None:
+    """Until it raises."""
+    while True:
+        connection.send(item)
