@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from benchmarks.faults import command as faults
+from benchmarks.ipc import command as ipc
 from benchmarks.pool import command as pool
 
 
@@ -12,6 +13,7 @@ def main(arguments: list[str] | None = None) -> int:
     subjects = parser.add_subparsers(title="subjects", required=True)
     pool.add_to(subjects)
     faults.add_to(subjects)
+    ipc.add_to(subjects)
     options = parser.parse_args(arguments)
     status: int = options.start(options)
     return status

@@ -1,6 +1,11 @@
 """What every benchmark needs that starts fresh processes."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -13,3 +18,34 @@ def environment() -> dict[str, str]:
 
 def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
+
+
+def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[dict[str, float], str]:
+    """Run code in a process of its own, which prints its figures as a last line of JSON: those, or what was wrong."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, errors = child.communicate(timeout=patience)
+    except subprocess.TimeoutExpired:
+        return {}, f"no end after {patience:g} s"
+    finally:
+        _end_session(child)
+    if child.returncode != 0:
+        return {}, last_line(errors) or f"ended with status {child.returncode}"
+    return json.loads(last_line(output)), ""
+
+
+def _end_session(child: subprocess.Popen[str]) -> None:
+    """Whatever the child left running would disturb the next; on Ctrl-C also the child itself."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    child.wait()

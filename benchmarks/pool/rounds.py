@@ -1,13 +1,11 @@
 """Every figure from a process of its own; systems by turns, so that a busy minute of the machine hits all."""
 
-import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from benchmarks import fresh
 from benchmarks.fresh import ROOT, environment, last_line
 from benchmarks.pool.catalogue import Figures, Measure
 from benchmarks.pool.systems.protocol import System
@@ -65,49 +63,11 @@ def why_absent(system: System) -> str:
 
 def measured(measure: Measure, system: System, effort: Effort, round_: int) -> Sample:
     most = max(1, int(measure.most * effort.share))
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            CHILD,
-            measure.run.__module__,
-            measure.run.__name__,
-            system.name,
-            measure.inputs,
-            str(effort.seconds),
-            str(most),
-        ],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, errors = child.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        return Sample(measure.name, system.name, round_, problem=f"no end after {PATIENCE:g} s")
-    finally:
-        _end_session(child)
-    if child.returncode != 0:
-        return Sample(measure.name, system.name, round_, problem=_death(child.returncode, errors))
-    return Sample(measure.name, system.name, round_, json.loads(last_line(output)))
-
-
-def _end_session(child: subprocess.Popen[str]) -> None:
-    """Whatever the child left running would disturb the next; on Ctrl-C also the child itself."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    child.wait()
+    task = (system.name, measure.inputs, str(effort.seconds), str(most))
+    figures, problem = fresh.ask(CHILD, (measure.run.__module__, measure.run.__name__, *task), PATIENCE)
+    return Sample(measure.name, system.name, round_, figures, problem)
 
 
 def _rotated(systems: list[System], turns: int) -> list[System]:
     first = turns % len(systems) if systems else 0
     return systems[first:] + systems[:first]
-
-
-def _death(returncode: int, errors: str) -> str:
-    return last_line(errors) or f"ended with status {returncode}"

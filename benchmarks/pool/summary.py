@@ -3,9 +3,20 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from benchmarks.pool.catalogue import Measure, Metric
+from benchmarks.pool.catalogue import Metric
 from benchmarks.pool.rounds import Sample
+
+
+class Measure(Protocol):
+    """What was measured, in whichever benchmark."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

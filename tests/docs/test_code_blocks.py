@@ -60,3 +60,4 @@ def test_the_pages_have_programs_and_the_two_guides_have_the_same() -> None:
     count = {page.name: len(programs(page)) for page in PAGES}
     assert count["README.md"] >= 3
     assert count["guide.md"] == count["guide.zh.md"] >= 15
+    assert count["processes.md"] == count["processes.zh.md"] >= 5

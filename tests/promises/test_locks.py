@@ -87,9 +87,9 @@ def add_in_both(lock: Any, cells: Cells) -> None:
 @every_lock
 def test_processes_exclude_each_other(kind: Any, fork: Fork) -> None:
     lock, cells = kind(), Cells()
-    for child in [fork(add, lock, cells, 500) for _ in range(4)]:
+    for child in [fork(add, lock, cells, 250) for _ in range(4)]:
         child.result()
-    assert cells[0] == 2000
+    assert cells[0] == 1000
 
 
 @every_lock

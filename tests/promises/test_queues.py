@@ -316,9 +316,8 @@ def test_readers_that_wait_get_what_comes(kind: Any, fork: Fork) -> None:
 # ---------------------------------------------------------------------------------------------- when others are gone
 
 
-@every_queue
-def test_get_ends_when_all_others_are_gone(kind: Any, fork: Fork, gate: Gate) -> None:
-    queue = kind()
+def test_get_ends_when_all_others_are_gone(fork: Fork, gate: Gate) -> None:
+    queue: SimpleQueue[int] = SimpleQueue()
 
     def put_and_stay() -> None:
         queue.put(1)
@@ -346,17 +345,13 @@ async def all_wait(queues: list[Any]) -> None:
     assert all(isinstance(one, TimeoutError) for one in found), found
 
 
-def test_a_queue_that_never_was_shared_waits() -> None:
-    asyncio.run(all_wait([kind() for kind in QUEUES]))
-
-
-def test_while_another_lives_get_waits(fork: Fork, gate: Gate) -> None:
+def test_while_another_lives_or_if_it_never_was_shared_get_waits(fork: Fork, gate: Gate) -> None:
     queues = [kind() for kind in QUEUES]
     holder, dying = fork(gate.pass_through), fork(lambda: [shares.put_all(queue, [1]) for queue in queues])
     dying.result()
     gate.reached()
     assert [queue.get() for queue in queues] == [1] * len(queues)
-    asyncio.run(all_wait(queues))
+    asyncio.run(all_wait(queues + [kind() for kind in QUEUES]))
     holder.kill()
     for queue in queues:
         with pytest.raises(EOFError):
@@ -629,14 +624,18 @@ def test_the_loop_goes_on_while_a_task_waits_for_an_item(kind: Any, run: Run[int
     child.result()
 
 
+async def ends(queues: list[Any]) -> list[str]:
+    """How `aget` ends, at the same time for all."""
+    found = await asyncio.gather(*(queue.aget() for queue in queues), return_exceptions=True)
+    return [type(one).__name__ for one in found]
+
+
 @every_loop
-@every_queue
-def test_a_death_wakes_who_awaits_an_item(kind: Any, run: Run[int], fork: Fork, gate: Gate) -> None:
-    queue = kind()
+def test_a_death_wakes_who_awaits_an_item(run: Run[list[str]], fork: Fork, gate: Gate) -> None:
+    queues = [kind() for kind in QUEUES]
     child = fork(gate.pass_through)
     gate.reached()
-    with pytest.raises(EOFError):
-        run(meanwhile(queue.aget(), child.kill))
+    assert run(meanwhile(ends(queues), child.kill)) == ["EOFError"] * len(queues)
 
 
 @every_loop
@@ -715,10 +714,9 @@ def test_async_for_ends_when_the_queue_is_shut_down(kind: Any, run: Run[list[int
 
 
 @every_loop
-@with_timeouts
-def test_async_for_ends_when_all_others_are_gone(kind: Any, run: Run[list[int]], fork: Fork, gate: Gate) -> None:
-    queue = kind()
-    children = [fork(lambda: (queue.put(7), gate.pass_through())[1]) for _ in range(2)]
+def test_async_for_ends_when_all_others_are_gone(run: Run[list[int]], fork: Fork, gate: Gate) -> None:
+    queue: Queue[int] = Queue()
+    children = [fork(lambda: (queue.put(7), gate.pass_through())) for _ in range(2)]
     gate.reached(), gate.reached()
 
     def kill() -> None:
@@ -843,7 +841,7 @@ def test_a_child_may_use_a_queue_that_threads_of_its_parent_use(kind: Any, fork:
     thread = threading.Thread(target=put)
     thread.start()
     try:
-        for number in range(40):
+        for number in range(15):
             fork(answers.put, number).result()
             assert answers.get() == number
     finally:
@@ -885,10 +883,9 @@ def test_deep_in_arguments_and_in_closures() -> None:
         assert list(pool.imap(lambda one: one.qsize(), [queue] * 3)) == [0] * 3
 
 
-@every_queue
-def test_the_death_of_a_worker_is_the_end_of_a_queue(kind: Any, gate: Gate) -> None:
+def test_the_death_of_a_worker_is_the_end_of_a_queue(gate: Gate) -> None:
     with Pool(1) as pool:
-        queue = kind()
+        queue: Queue[int] = Queue()
 
         def put_and_stay() -> None:
             queue.put(1)

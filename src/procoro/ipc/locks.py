@@ -566,6 +566,7 @@ class Barrier(_Guarded):
                     return number
                 entry = self._table.add(turn)
                 self._will_sleep()
+                self._watch(sleeper)
             finally:
                 self._mutex.release()
             try:
@@ -612,8 +613,11 @@ class Barrier(_Guarded):
             )
         if sleeper is not None:
             self._will_sleep()
-            if not sleeper.watch({self._table.pid(one) for one in self._table.entries()}):
-                sleeper.within(BRIEFLY)
+            self._watch(sleeper)
+
+    def _watch(self, sleeper: Sleeper) -> None:
+        if not sleeper.watch({self._table.pid(entry) for entry in self._table.entries()}):
+            sleeper.within(BRIEFLY)
 
     def _break_now(self) -> None:
         self._ring()

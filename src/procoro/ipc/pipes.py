@@ -25,11 +25,11 @@ from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import blocks, channel, handles
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
-# Small messages have one byte before them; others a head: kind, is the body in a carrier, handles that follow, bytes,
-# place in the carrier
+# The last byte of a message is its kind. All but small ones have a head: is the body in a carrier, handles that follow,
+# bytes, place in the carrier.
 SMALL_PICKLE, SMALL_BYTES, PICKLE, BYTES, BYTES_OBJECT = range(5)
-SMALL = tuple(bytes([kind]) for kind in (SMALL_PICKLE, SMALL_BYTES))
-HEAD = struct.Struct("<BBHQQ")
+KINDS = [bytes([kind]) for kind in range(5)]
+HEAD = struct.Struct("<BHQQ")
 KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
 SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 MOST_DESCRIPTORS = 200  # in a message
@@ -39,6 +39,7 @@ BUFFER = 1 << 20
 NO_ROOM = 0.0002  # seconds before it is looked whether a receiver has made room for a large message
 CLOEXEC, NOW = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)
 
+Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
 Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
 
 
@@ -100,13 +101,15 @@ class Connection:
             procoro.errors.NotPicklable: it cannot travel; the message gives its path.
             BrokenPipeError: nobody is at the other end any more.
         """
-        self._check_writable()
-        self._send(*_pack(obj))
+        packed = _pack(obj)
+        if type(packed) is bytes and self._writable and not self.closed and may_block():
+            self._end.send(packed)
+        else:
+            self._send(packed)
 
     async def asend(self, obj: Any) -> None:
         """As `send`, to be awaited."""
-        self._check_writable()
-        await self._asend(*_pack(obj))
+        await self._asend(_pack(obj))
 
     def recv(self) -> Any:
         """Receive an object, waiting for it. Raises EOFError if nobody is at the other end any more."""
@@ -119,12 +122,12 @@ class Connection:
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes (or a part of them) as one message."""
         self._check_writable()
-        self._send(BYTES, [_part(buf, offset, size)], [])
+        self._send((BYTES, [_part(buf, offset, size)], []))
 
     async def asend_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """As `send_bytes`, to be awaited."""
         self._check_writable()
-        await self._asend(BYTES, [_part(buf, offset, size)], [])
+        await self._asend((BYTES, [_part(buf, offset, size)], []))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive one message of bytes. Raises OSError if it is longer than `maxlength`, and closes this end."""
@@ -137,9 +140,9 @@ class Connection:
         return self._limited(await self._areceive(), maxlength)
 
     def _limited(self, received: Received, maxlength: int | None) -> bytes:
-        _, body, fds = received
+        kind, body, fds = received
         _close_all(fds)
-        data = bytes(body)
+        data = body[:-1] if kind <= SMALL_BYTES else bytes(body)
         if maxlength is not None and len(data) > maxlength:
             self.close()
             raise OSError("bad message length")
@@ -192,19 +195,18 @@ class Connection:
                 yield sleeper
         return True
 
-    def _send(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> None:
-        if kind == SMALL_PICKLE and may_block():
-            self._end.sendmsg((SMALL[SMALL_PICKLE], *pieces))
-            return
-        for sleeping in self._sending(kind, pieces, found):
+    def _send(self, packed: Packed) -> None:
+        for sleeping in self._sending(packed):
             sleep_until(sleeping)
 
-    async def _asend(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> None:
-        for sleeping in self._sending(kind, pieces, found):
+    async def _asend(self, packed: Packed) -> None:
+        for sleeping in self._sending(packed):
             await wait(sleeping)
 
-    def _sending(self, kind: int, pieces: list[Any], found: Sequence[handles.Handle]) -> Iterator[Waiting[bool]]:
+    def _sending(self, packed: Packed) -> Iterator[Waiting[bool]]:
         """Send, and give what to wait for each time there is no room."""
+        self._check_writable()
+        kind, pieces, found = (SMALL_PICKLE, [packed[:-1]], ()) if isinstance(packed, bytes) else packed
         size = sum(len(piece) for piece in pieces)
         fds: list[int] = []
         place = 0
@@ -216,8 +218,8 @@ class Connection:
                     yield self._until(0, deadline_of(NO_ROOM))
                 fds.append(loaded[0])
                 place, pieces = loaded[1], []
-            if size <= INLINE and not found and kind in (SMALL_PICKLE, BYTES):
-                pieces = [SMALL[kind == BYTES], *pieces]
+            if kind == SMALL_PICKLE or (kind == BYTES and size <= INLINE):
+                pieces = [*pieces, KINDS[min(kind, SMALL_BYTES)]]
             else:
                 keys = []
                 for handle in found:
@@ -226,7 +228,7 @@ class Connection:
                     keys.append(KEYS.pack(handle.key, len(lent)))
                 if len(fds) > MOST_DESCRIPTORS:
                     raise NotPicklable(f"a message can carry {MOST_DESCRIPTORS} descriptors, and not {len(fds)}")
-                pieces = [HEAD.pack(kind or PICKLE, size > INLINE, len(keys), size, place), *keys, *pieces]
+                pieces = [HEAD.pack(size > INLINE, len(keys), size, place), *keys, *pieces, KINDS[kind]]
             while True:
                 try:
                     channel.send(self._end, pieces, fds, NOW)
@@ -266,17 +268,17 @@ class Connection:
             data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
         if not data:
             raise EOFError("nobody is at the other end of the pipe any more")
-        kind = data[0]
+        kind = data[-1]
         if kind <= SMALL_BYTES:
-            return kind, memoryview(data)[1:], []
-        kind, in_carrier, count, size, place = HEAD.unpack_from(data)
+            return kind, data, []
+        in_carrier, count, size, place = HEAD.unpack_from(data)
         fds = channel.descriptors(ancillary)
         whole = [KEYS.unpack_from(data, HEAD.size + index * KEYS.size) for index in range(count)]
         if len(fds) != in_carrier + sum(number for _, number in whole):
             for fd in fds:
                 os.close(fd)
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
-        body: Any = memoryview(data)[HEAD.size + count * KEYS.size :]
+        body: Any = memoryview(data)[HEAD.size + count * KEYS.size : -1]
         if in_carrier:
             body = self._of_this_process().unload(fds.pop(0), place, size, kind == PICKLE)
         arrived = []
@@ -352,14 +354,17 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
     return Connection(ends[0], True, duplex), Connection(ends[1], duplex, True)
 
 
-def _pack(obj: Any) -> tuple[int, list[Any], list[handles.Handle]]:
+def _pack(obj: Any) -> Packed:
     if type(obj) is bytes and len(obj) > INLINE:
-        return BYTES_OBJECT, [obj], []
+        return BYTES_OBJECT, [obj], ()
     buffers: list[pickle.PickleBuffer] = []
     found: list[handles.Handle] = []
     before, handles.here.collected = handles.here.collected, found
     try:
-        body = pickle.dumps(obj, 5, buffer_callback=_collector(buffers))
+        body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
+            buffers.clear()
+            body = pickle.dumps(obj, 5, buffer_callback=_collector(buffers))
     except Exception as error:
         from procoro.wire import codec
 
@@ -367,7 +372,7 @@ def _pack(obj: Any) -> tuple[int, list[Any], list[handles.Handle]]:
     finally:
         handles.here.collected = before
     if not (buffers or found) and len(body) <= INLINE:
-        return SMALL_PICKLE, [body], found
+        return body + KINDS[SMALL_PICKLE]
     views = [buffer.raw() for buffer in buffers]
     head = SIZES.pack(len(body), len(views)) + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
     return PICKLE, [head, body, *views], found

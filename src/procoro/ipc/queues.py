@@ -57,7 +57,8 @@ class SimpleQueue(Shared, Generic[T]):
     'x'
     """
 
-    WORDS = 512
+    WORDS = 512  # a page
+    MORE = FIRST_RING
     WRITER, READER = FIRST_WORD, FIRST_WORD + mutex.WORDS
     PUT = READER + mutex.WORDS
     TAKEN, READERS_SLEEP, WRITERS_SLEEP, BOUND, SHUT, END, DONE, JOINERS_SLEEP = range(PUT + 1, PUT + 9)
@@ -68,8 +69,7 @@ class SimpleQueue(Shared, Generic[T]):
 
     def __init__(self) -> None:
         super().__init__()
-        start = -(-8 * self.WORDS // mmap.PAGESIZE) * mmap.PAGESIZE
-        os.posix_fallocate(self._file, start, FIRST_RING)
+        start = 8 * self.WORDS
         for place in (self.TAILS, self.HEADS):
             self._words[place + 1], self._words[place + 2] = start, FIRST_RING
         self._words[self.END] = start + FIRST_RING
@@ -79,8 +79,7 @@ class SimpleQueue(Shared, Generic[T]):
         self._closed = False
         self._writer = Mutex(self, 1, self.WRITER)
         self._reader = Mutex(self, 3, self.READER)
-        self._written: tuple[int, mmap.mmap | None] = 0, None  # the ring that we write to
-        self._read: tuple[int, mmap.mmap | None] = 0, None
+        self._written = self._read = 8 * self.WORDS, self._more  # the rings that we write to and read from
         self._room = 0  # as far as this, in that ring, there was room when we last looked
 
     # ---- putting
@@ -150,7 +149,7 @@ class SimpleQueue(Shared, Generic[T]):
         at = place % ring_size
         if self._written[0] != start:
             self._written, self._room = (start, self._map(start, ring_size)), 0
-        memory: Any = self._written[1]
+        memory = self._written[1]
         if at + whole > ring_size:  # it is not broken: it goes to the ring's beginning
             whole += ring_size - at
         if place + whole + HEAD.size > self._room:
@@ -193,7 +192,7 @@ class SimpleQueue(Shared, Generic[T]):
         freed: int = self._words[self.FREED] if self._words[self.FREED_IN] == start else 0
         return freed
 
-    def _make_ring(self, size: int, item: int) -> tuple[int, int, mmap.mmap]:
+    def _make_ring(self, size: int, item: int) -> tuple[int, int, memoryview]:
         start = self._words[self.END]
         size = max(size, -(-2 * (item + 3 * HEAD.size) // mmap.PAGESIZE) * mmap.PAGESIZE)
         try:
@@ -269,7 +268,7 @@ class SimpleQueue(Shared, Generic[T]):
         while True:
             if self._read[0] != start:
                 self._read = start, self._map(start, ring_size)
-            memory: Any = self._read[1]
+            memory = self._read[1]
             at = place % ring_size
             size, where = HEAD.unpack_from(memory, at)
             kind, size = size & 255, size >> 8
@@ -281,7 +280,7 @@ class SimpleQueue(Shared, Generic[T]):
             else:
                 left = start, ring_size
                 place, start, ring_size = 0, where, size
-        data = bytearray(memoryview(memory)[at : at + size]) if kind == PARTS else memory[at : at + size]
+        data = (bytearray if kind == PARTS else bytes)(memory[at : at + size])
         following = self.HEADS + 3 * (taken + 1 & 1)
         place += HEAD.size + size + (-size & ALIGNED - 1)
         words[following], words[following + 1], words[following + 2] = place, start, ring_size

@@ -41,6 +41,7 @@ class Shared:
     """
 
     WORDS: ClassVar[int] = 64
+    MORE: ClassVar[int] = 0  # bytes behind the words, that are mapped with them
     _here: ClassVar[weakref.WeakValueDictionary[int, Shared]] = weakref.WeakValueDictionary()
 
     key: int
@@ -49,9 +50,10 @@ class Shared:
     _bell: int = -1
     _for_child: int = -1  # while this process forks
     _words: memoryview
+    _more: memoryview
 
     def __init__(self) -> None:
-        file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self.WORDS)
+        file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self.WORDS + self.MORE)
         try:
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._open(file)
@@ -66,13 +68,14 @@ class Shared:
         self._prepare()
 
     def _open(self, file: int) -> None:
-        self._words = memoryview(_map(file, 0, 8 * self.WORDS)).cast("Q")
+        whole = memoryview(_map(file, 0, 8 * self.WORDS + self.MORE))
+        self._words, self._more = whole[: 8 * self.WORDS].cast("Q"), whole[8 * self.WORDS :]
         self._file = _reopen(file)
         fcntl.fcntl(self._file, SETLK, PRESENCE)
 
-    def _map(self, start: int, size: int) -> mmap.mmap:
+    def _map(self, start: int, size: int) -> memoryview:
         """A part of the file as memory."""
-        return _map(self._file, start, size)
+        return memoryview(_map(self._file, start, size))
 
     def _prepare(self) -> None:
         """Make what this process keeps of it for itself."""
@@ -201,7 +204,7 @@ def _map(file: int, start: int, size: int) -> mmap.mmap:
         os.close(other)
 
 
-pid = os.getpid()
+pid, started = os.getpid(), kernel.started(os.getpid())
 
 
 _forking = threading.RLock()
@@ -220,8 +223,12 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global pid
+    global pid, started
     pid = os.getpid()
+    try:
+        started = kernel.started(pid)
+    except OSError:  # no descriptor is free
+        started = 0
     for one in list(Shared._here.values()):
         one._forked()
     _forking.release()

@@ -23,7 +23,7 @@ class Table:
         self._first = first  # word: how many entries have ever been in use
         self._most = (len(words) - first - 1) // ENTRY
         self._pid = shared.pid
-        self._start = kernel.started(shared.pid)
+        self._start = shared.started or kernel.started(shared.pid)
 
     def _place(self, entry: int) -> int:
         return self._first + 1 + ENTRY * entry

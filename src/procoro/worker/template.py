@@ -20,7 +20,6 @@ from procoro import kernel
 from procoro.wire import channel
 from procoro.worker import loop, output, process
 
-
 FEWEST = 4  # descriptors that come with a request: a connection and the standard streams
 
 
