@@ -115,7 +115,7 @@ def test_an_exception_comes_back_with_its_traceback() -> None:
     with pytest.raises(ValueError, match="3") as caught:
         process.result(PATIENCE)
     (note,) = caught.value.__notes__
-    assert "in raise_if_3" in note and str(process.pid) in note and "procoro/" not in note
+    assert "in raise_if_3" in note and str(process.pid) in note and "procoro/worker" not in note
     call = errors.failed_call(caught.value)
     assert call is not None and (call.function, call.input, call.pid) == ("raise_if_3", "3", process.pid)
     assert process.exitcode == 1
