@@ -739,7 +739,7 @@ def test_an_exception_that_nobody_asks_for_is_printed(start: Start, nobody: str)
     assert (out, process.returncode) == ("", 0)
     lines = said.splitlines()
     assert lines[:2] == ["Process Ada:", "Traceback (most recent call last):"] and lines[-1] == "ValueError: odd"
-    assert "procoro/" not in said and "in fails" in said
+    assert "procoro/worker" not in said and "in fails" in said
 
 
 def test_an_exception_that_is_asked_for_is_not(script: Script) -> None:

@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from procoro.errors import NotPicklable
@@ -102,8 +102,12 @@ class Connection:
             BrokenPipeError: nobody is at the other end any more.
         """
         packed = _pack(obj)
-        if type(packed) is bytes and self._writable and not self.closed and may_block():
-            self._end.send(packed)
+        if type(packed) is bytes and self._writable and may_block():
+            try:
+                self._end.send(packed)
+            except OSError:
+                self._check()
+                raise
         else:
             self._send(packed)
 
@@ -113,7 +117,8 @@ class Connection:
 
     def recv(self) -> Any:
         """Receive an object, waiting for it. Raises EOFError if nobody is at the other end any more."""
-        return self._unpack(*self._receive())
+        received = self._receive()
+        return pickle.loads(received[1]) if received[0] == SMALL_PICKLE else self._unpack(*received)
 
     async def arecv(self) -> Any:
         """As `recv`, to be awaited."""
@@ -247,25 +252,28 @@ class Connection:
         return self._large
 
     def _receive(self) -> Received:
-        self._check_readable()
         flags = CLOEXEC if may_block() else CLOEXEC | NOW
         while (received := self._take(flags)) is None:
             sleep_until(self._until(select.EPOLLIN, None))
         return received
 
     async def _areceive(self) -> Received:
-        self._check_readable()
         while (received := self._take(CLOEXEC | NOW)) is None:
             await wait(self._until(select.EPOLLIN, None))
         return received
 
     def _take(self, flags: int) -> Received | None:
+        if not self._readable:
+            self._check_readable()
         try:
             data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
         except BlockingIOError:
             return None
         except ConnectionError:  # the other side has not read all of ours; what it sent is behind that
             data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
+        except OSError:
+            self._check()
+            raise
         if not data:
             raise EOFError("nobody is at the other end of the pipe any more")
         kind = data[-1]
@@ -364,7 +372,7 @@ def _pack(obj: Any) -> Packed:
         body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
         if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
             buffers.clear()
-            body = pickle.dumps(obj, 5, buffer_callback=_collector(buffers))
+            body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
     except Exception as error:
         from procoro.wire import codec
 
@@ -376,16 +384,6 @@ def _pack(obj: Any) -> Packed:
     views = [buffer.raw() for buffer in buffers]
     head = SIZES.pack(len(body), len(views)) + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
     return PICKLE, [head, body, *views], found
-
-
-def _collector(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    def collect(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < blocks.BIG:
-            return True
-        buffers.append(buffer)
-        return False
-
-    return collect
 
 
 def _check_length(maxlength: int | None) -> None:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from queue import Empty, Full
 from time import monotonic
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from procoro import kernel
 from procoro.errors import ConsumerDied, NotPicklable, QueueShutDown
@@ -29,6 +29,7 @@ from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
 from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
+from procoro.wire import blocks
 
 T = TypeVar("T")
 HEAD = struct.Struct("<QQ")  # bytes and kind; of a jump, where to
@@ -58,6 +59,7 @@ class SimpleQueue(Shared, Generic[T]):
     """
 
     WORDS = 512  # a page
+    _counts: ClassVar[bool] = False  # who has taken what?
     MORE = FIRST_RING
     WRITER, READER = FIRST_WORD, FIRST_WORD + mutex.WORDS
     PUT = READER + mutex.WORDS
@@ -107,15 +109,11 @@ class SimpleQueue(Shared, Generic[T]):
         if type(obj) is bytes:
             return BYTES, (obj,), len(obj)
         buffers: list[pickle.PickleBuffer] = []
-
-        def large(buffer: pickle.PickleBuffer) -> bool:
-            if buffer.raw().nbytes < BIG:
-                return True
-            buffers.append(buffer)
-            return False
-
         try:
-            body = pickle.dumps(obj, 5, buffer_callback=large)
+            body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+            if any(buffer.raw().nbytes < BIG for buffer in buffers):
+                buffers.clear()
+                body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
         except Exception as error:
             from procoro.wire import codec
 
@@ -166,7 +164,8 @@ class SimpleQueue(Shared, Generic[T]):
             memory[at : at + HEAD.size] = HEAD.pack(PAD, 0)
             at = 0
         if size < BIG:
-            memory[at : at + HEAD.size + size] = b"".join((HEAD.pack(size << 8 | kind, 0), *pieces))
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            memory[at : at + HEAD.size + size] = HEAD.pack(size << 8 | kind, 0) + body
         else:
             memory[at : at + HEAD.size] = HEAD.pack(size << 8 | kind, 0)
             at += HEAD.size
@@ -284,7 +283,8 @@ class SimpleQueue(Shared, Generic[T]):
         following = self.HEADS + 3 * (taken + 1 & 1)
         place += HEAD.size + size + (-size & ALIGNED - 1)
         words[following], words[following + 1], words[following + 2] = place, start, ring_size
-        self._count_taken()
+        if self._counts:
+            self._count_taken()
         self._store(self.TAKEN, taken + 1)
         if words[self.WRITERS_SLEEP]:
             words[self.WRITERS_SLEEP] = 0
@@ -530,6 +530,7 @@ class JoinableQueue(Queue[T]):
     """A `Queue` that knows what of it is still being worked on."""
 
     WORDS = 4096
+    _counts = True
 
     def _prepare(self) -> None:
         super()._prepare()

@@ -41,6 +41,18 @@ class Parts:
         return len(self.body) + sum(len(buffer) for buffer in self.buffers)
 
 
+def large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
+    """Small buffers stay in the pickle (a true answer), large ones are collected."""
+
+    def collect(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < BIG:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return collect
+
+
 def write_bytes(pieces: Sequence[bytes | memoryview]) -> int:
     """A new block of these bytes; its descriptor. Raises OSError (ENOSPC, ENOMEM, EMFILE) if there is no room."""
     fd = kernel.shared_file("procoro-block")

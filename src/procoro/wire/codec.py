@@ -149,7 +149,7 @@ class Packer:
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
-    callback = None if buffers is None else _large_buffers(buffers)
+    callback = None if buffers is None else blocks.large_buffers(buffers)
     try:
         data = pickle.dumps(value, 5, buffer_callback=callback)
         if not (MAIN in data or CONNECTION in data or ASYNCIO in data):
@@ -224,18 +224,6 @@ def _names(code: types.CodeType) -> set[str]:
     """All that this code, and the code within it, may look up by name."""
     inner = [_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
     return set(code.co_names).union(*inner)
-
-
-def _large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
-    """Small buffers stay in the pickle (a true answer), large ones are collected."""
-
-    def collect(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < BIG:
-            return True
-        buffers.append(buffer)
-        return False
-
-    return collect
 
 
 def plain_size(values: Sequence[Any], shape: int) -> int | None:
@@ -379,10 +367,10 @@ def pack_big_value(value: Any) -> Parts:
     """One outcome with its large buffers beside it."""
     buffers: list[pickle.PickleBuffer] = []
     try:
-        data = pickle.dumps(value, 5, buffer_callback=_large_buffers(buffers))
+        data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
     except Exception:
         buffers.clear()
-        data, _ = twin.Packer().dumps(value, _large_buffers(buffers))
+        data, _ = twin.Packer().dumps(value, blocks.large_buffers(buffers))
     return Parts(data, [buffer.raw() for buffer in buffers])
 
 
