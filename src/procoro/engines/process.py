@@ -27,7 +27,7 @@ UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `mu
 class Call:
     """What a process is to do, packed."""
 
-    __slots__ = ("call", "definitions", "handles", "modules", "state")
+    __slots__ = ("__weakref__", "call", "definitions", "handles", "modules", "state")
 
     def __init__(
         self, state: Any, definitions: Any, call: Parts, found: Sequence[handles.Handle], modules: set[str]
@@ -36,6 +36,8 @@ class Call:
         self.definitions = Parts(pickle.dumps(definitions, 5), ())
         self.call = call
         self.handles = found
+        for handle in found:
+            handle.awaited_by.add(self)
         self.modules = modules  # that it will import
 
 

@@ -7,6 +7,7 @@ process opens the file anew, and the kernel releases what a process held when it
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import mmap
 import os
@@ -84,13 +85,14 @@ class Shared:
 
     def lend(self) -> list[int]:
         """As in `Handle`: what is under way counts as a holder, too."""
-        self._words[SHARED_WITH_OTHERS] = 1
         file = self._presence()
         try:
             return [file, os.dup(self._bell)]
         except BaseException:
             os.close(file)
             raise
+        finally:
+            self._words[SHARED_WITH_OTHERS] = 1  # not before: somebody would find us alone
 
     def __reduce__(self) -> Any:
         return _arrive, (type(self), handles.collect(self), *self._parts())
@@ -149,11 +151,11 @@ class Shared:
     def _before_fork(self) -> None:
         # The child counts as a holder from its first moment on.
         if self._file >= 0:
-            self._words[SHARED_WITH_OTHERS] = 1
             try:
                 self._for_child = self._presence()
             except OSError:  # no descriptor is free
                 self._for_child = -1
+            self._words[SHARED_WITH_OTHERS] = 1
 
     def _presence(self) -> int:
         """A new description of the file that counts as a holder."""
@@ -171,9 +173,11 @@ class Shared:
         if self._file < 0:
             return
         file, self._for_child = self._for_child, -1
-        if file < 0:  # it cannot be used here
+        if file < 0:  # it cannot be used here: whatever is tried raises
             os.close(self._file)
             self._file = -1
+            with contextlib.suppress(Exception):
+                self._prepare()
             return
         os.dup2(file, self._file, inheritable=False)
         os.close(file)
