@@ -23,8 +23,9 @@ GRACE = 5.0  # seconds in which what is on its way out may leave
 MARK = f"PROCORO_TEST_SESSION={uuid.uuid4()}"
 os.environ.update([MARK.split("=")])
 
-# Who runs in the background of a shell ignores Ctrl-C, and so would all programs that tests start.
+# Who runs in the background of a shell ignores these, and so would all programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)

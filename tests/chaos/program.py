@@ -41,6 +41,8 @@ def live(seed: int, calls: int, limit: float) -> int:
         one_round(f"{seed}/{number}", chance, calls // rounds, books, world)
     world.end()
     os.unlink(f"{notes.folder()}/running")
+    with contextlib.suppress(AssertionError):  # a generator is closed by its feeder, after the pool has ended
+        until(lambda: books.closings.count("opened") == books.closings.count("closed"), "inputs are closed")
     figures = Check(books, world, notes.read(), Path(f"{notes.folder()}/printed").read_text()).all()
     for call in books.calls.values():
         call.endings.clear()
