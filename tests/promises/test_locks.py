@@ -313,6 +313,28 @@ def test_who_releases_a_semaphore_takes_over_a_hold(fork: Fork, gate: Gate) -> N
     assert not semaphore.acquire(timeout=0.05)
 
 
+def test_who_releases_a_semaphore_takes_over_the_oldest_hold(fork: Fork, gate: Gate) -> None:
+    semaphore = Semaphore(3)
+    assert semaphore.acquire()  # an entry that the youngest will get
+    old = fork(shares.hold, semaphore, gate)
+    gate.reached()
+    semaphore.release()
+    young = fork(shares.hold, semaphore, gate)
+    gate.reached()
+    semaphore.release()  # we hold none
+    old.kill()
+    assert semaphore.get_value() == 2, "that of the old one was given back already"
+    young.kill()
+    assert semaphore.get_value() == 3
+
+
+@pytest.mark.parametrize("timeout", ["1", [], True])
+def test_a_time_that_is_none_is_refused_though_nobody_would_wait(timeout: Any) -> None:
+    for call in (Lock().acquire, Event().wait, Semaphore().acquire, Barrier(1).wait):
+        with pytest.raises(TypeError, match="timeout must be a number of seconds or None"):
+            call(timeout=timeout)
+
+
 def test_a_bounded_semaphore_never_has_more_than_it_began_with() -> None:
     semaphore = BoundedSemaphore(2)
     assert semaphore.acquire() and semaphore.acquire() and not semaphore.acquire(False)

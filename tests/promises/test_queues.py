@@ -946,3 +946,11 @@ def test_a_program_that_ends_leaves_nothing(script: Script, tmp_path: Path) -> N
             keep[-1].put(b"x" * 1000)
         """
     )
+
+
+@pytest.mark.parametrize("timeout, error", [("1", TypeError), (-1, ValueError)])
+def test_a_time_that_is_none_is_refused_though_there_is_room(timeout: Any, error: type[Exception]) -> None:
+    queue: Queue[int] = Queue()
+    with pytest.raises(error, match="timeout must be"):
+        queue.put(1, timeout=timeout)
+    assert queue.empty()

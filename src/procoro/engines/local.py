@@ -18,7 +18,7 @@ from typing import Any
 from procoro import kernel
 from procoro.calls import Run, WorkerEnd
 from procoro.crank import Crank
-from procoro.engines.template import TemplateProcess
+from procoro.engines.template import UNTOLD, TemplateProcess
 from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
@@ -26,8 +26,6 @@ from procoro.wire.library import Library
 from procoro.worker import state
 
 Tell = Callable[[Event], None]
-
-UNTOLD = 3.0  # seconds in which the template tells how a worker ended (if it is not stopped)
 
 
 class Member:
@@ -249,9 +247,15 @@ class LocalEngine:
         member = self._members.get(number)
         if member is None:
             return
-        self._teach(member)
-        handles.send(member.end, codec.handles_of(items))
         packing, pieces, block = codec.pack_span(items)
+        try:
+            self._teach(member)
+            if packing & channel.PARTS:  # else there is no handle among them
+                handles.send(member.end, codec.handles_of(items))
+        except BaseException:
+            if block is not None:
+                os.close(block)
+            raise
         slot = member.free.pop()
         member.record.set_end(slot, span, len(items))
         member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first

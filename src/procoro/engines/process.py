@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
 from procoro.crank import Crank
-from procoro.engines.template import TemplateProcess
+from procoro.engines.template import UNTOLD, TemplateProcess
 from procoro.wire import channel, handles, parcel
 from procoro.wire.blocks import Parts
 
 if TYPE_CHECKING:
     import asyncio
 
-UNTOLD = 3.0  # seconds in which the template tells how a process ended (if it is not stopped)
 LINGER = 0.3  # seconds that the template and the crank are kept for a next process
 UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
 

@@ -16,6 +16,8 @@ from procoro.wire import channel
 if TYPE_CHECKING:
     from procoro.crank import Crank
 
+UNTOLD = 3.0  # seconds in which it tells how a process ended, if it is not stopped
+
 Started = Callable[[int, int], None]  # pid, pidfd
 Exited = Callable[[int], None]  # wait status; negative: an errno, it could not be forked
 

@@ -173,16 +173,12 @@ class Connection:
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Is there something to receive (the end, too), within `timeout` seconds (None: as long as it takes)?"""
         self._check_readable()
-        return self._is_ready(select.POLLIN) or (
-            timeout != 0 and sleep_until(self._until(select.EPOLLIN, deadline_of(timeout)))
-        )
+        return sleep_until(self._until(select.EPOLLIN, deadline_of(timeout)))
 
     async def apoll(self, timeout: float | None = 0.0) -> bool:
         """As `poll`, to be awaited."""
         self._check_readable()
-        return self._is_ready(select.POLLIN) or (
-            timeout != 0 and await wait(self._until(select.EPOLLIN, deadline_of(timeout)))
-        )
+        return await wait(self._until(select.EPOLLIN, deadline_of(timeout)))
 
     # ---- sending and receiving
 
@@ -192,6 +188,8 @@ class Connection:
         return bool(poll.poll(0))
 
     def _until(self, what: int, deadline: float | None) -> Waiting[bool]:
+        if self._is_ready(what):
+            return True
         with Sleeper(None, deadline) as sleeper:
             sleeper.add(self.fileno(), what)
             while not self._is_ready(what):

@@ -427,15 +427,17 @@ class Queue(SimpleQueue[T]):
             procoro.errors.QueueShutDown: the queue was shut down.
             ValueError: the queue is closed.
         """
+        deadline = _deadline(timeout)
         packed = self._pack(obj)
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
-            sleep_until(self._putting_now(packed) if not block else self._putting(packed, _deadline(timeout)))
+            sleep_until(self._putting(packed, deadline) if block else self._putting_now(packed))
 
     async def aput(self, obj: T, timeout: float | None = None) -> None:
         """As `put`, to be awaited."""
+        deadline = _deadline(timeout)
         packed = self._pack(obj)
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
-            await wait(self._putting(packed, _deadline(timeout)))
+            await wait(self._putting(packed, deadline))
 
     def put_nowait(self, obj: T) -> None:
         """As `put(obj, block=False)`."""
@@ -616,6 +618,7 @@ MIDDLE = 1 << 40
 
 
 def _deadline(timeout: float | None) -> float | None:
+    deadline = deadline_of(timeout)
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be >= 0 seconds or None, got {timeout!r}")
-    return deadline_of(timeout)
+    return deadline

@@ -32,8 +32,12 @@ def ring(bell: int) -> None:
 
 
 def deadline_of(timeout: float | None) -> float | None:
-    """When a wait of so many seconds ends; None: never."""
-    return None if timeout is None else monotonic() + timeout
+    """When a wait of so many seconds ends (less than 0: now); None: never. Raises TypeError for what is no number."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
+    return monotonic() + max(0.0, timeout)
 
 
 class Sleeper:

@@ -281,8 +281,6 @@ def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:
 
 def handles_of(items: Sequence[Any]) -> list[handles.Handle]:
     """All that must be sent before a span with these items, each once."""
-    if isinstance(items, PlainInputs):
-        return []
     return list({one.key: one for item in items if isinstance(item, Carrying) for one in item.handles}.values())
 
 
