@@ -18,11 +18,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from procoro.errors import NotPicklable
-from procoro.ipc import shared
+from procoro.ipc import items, shared
 from procoro.ipc.carriers import Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
-from procoro.wire import blocks, channel, handles
+from procoro.wire import channel, handles
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
 # The last byte of a message is its kind. All but small ones have a head: is the body in a carrier, handles that follow,
@@ -31,7 +31,6 @@ SMALL_PICKLE, SMALL_BYTES, PICKLE, BYTES, BYTES_OBJECT = range(5)
 KINDS = [bytes([kind]) for kind in range(5)]
 HEAD = struct.Struct("<BHQQ")
 KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
-SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 MOST_DESCRIPTORS = 200  # in a message
 LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
 SPACE = socket.CMSG_SPACE(4 * channel.MOST_FDS)
@@ -299,16 +298,7 @@ class Connection:
         if kind != PICKLE:  # what was sent by `send_bytes` may be a pickle, as multiprocessing has it
             return pickle.loads(body)
         with handles.arriving(arrived):
-            view = memoryview(body)
-            length, count = SIZES.unpack_from(view)
-            sizes = struct.unpack_from(f"<{count}Q", view, SIZES.size)
-            start = SIZES.size + 8 * count
-            at = start + length
-            buffers = []
-            for size in sizes:
-                buffers.append(view[at : at + size])
-                at += size
-            return pickle.loads(view[start : start + length], buffers=buffers)
+            return items.load(body)
 
     # ---- the rest
 
@@ -363,25 +353,15 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
 def _pack(obj: Any) -> Packed:
     if type(obj) is bytes and len(obj) > INLINE:
         return BYTES_OBJECT, [obj], ()
-    buffers: list[pickle.PickleBuffer] = []
     found: list[handles.Handle] = []
     before, handles.here.collected = handles.here.collected, found
     try:
-        body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-        if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
-            buffers.clear()
-            body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
-    except Exception as error:
-        from procoro.wire import codec
-
-        raise NotPicklable(codec.describe_failure_to_pack(obj, "message")) from error
+        body, views = items.dump(obj, "message")
     finally:
         handles.here.collected = before
-    if not (buffers or found) and len(body) <= INLINE:
+    if not (views or found) and len(body) <= INLINE:
         return body + KINDS[SMALL_PICKLE]
-    views = [buffer.raw() for buffer in buffers]
-    head = SIZES.pack(len(body), len(views)) + struct.pack(f"<{len(views)}Q", *(view.nbytes for view in views))
-    return PICKLE, [head, body, *views], found
+    return PICKLE, items.join(body, views), found
 
 
 def _check_length(maxlength: int | None) -> None:

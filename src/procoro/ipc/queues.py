@@ -22,14 +22,13 @@ from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar
 
 from procoro import kernel
-from procoro.errors import ConsumerDied, NotPicklable, QueueShutDown
-from procoro.ipc import mutex
+from procoro.errors import ConsumerDied, QueueShutDown
+from procoro.ipc import items, mutex
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
 from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
-from procoro.wire import blocks
 
 T = TypeVar("T")
 HEAD = struct.Struct("<QQ")  # bytes and kind; of a jump, where to
@@ -108,21 +107,11 @@ class SimpleQueue(Shared, Generic[T]):
             raise ValueError(f"{self!r} is closed")
         if type(obj) is bytes:
             return BYTES, (obj,), len(obj)
-        buffers: list[pickle.PickleBuffer] = []
-        try:
-            body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-            if any(buffer.raw().nbytes < BIG for buffer in buffers):
-                buffers.clear()
-                body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
-        except Exception as error:
-            from procoro.wire import codec
-
-            raise NotPicklable(codec.describe_failure_to_pack(obj, "item")) from error
-        if not buffers:
+        body, views = items.dump(obj, "item")
+        if not views:
             return PICKLE, (body,), len(body)
-        views = [buffer.raw() for buffer in buffers]
-        sizes = struct.pack(f"<{len(views) + 2}Q", len(views), len(body), *(view.nbytes for view in views))
-        return PARTS, (sizes, body, *views), len(sizes) + len(body) + sum(view.nbytes for view in views)
+        pieces = items.join(body, views)
+        return PARTS, pieces, sum(map(len, pieces))
 
     def _append_at_once(self, packed: Packed) -> bool:
         """For the writer, whose turn ends with it. False: there is no room."""
@@ -355,16 +344,7 @@ class SimpleQueue(Shared, Generic[T]):
         elif kind == PICKLE:
             value = pickle.loads(data)
         else:
-            view = memoryview(data)
-            count, first = struct.unpack_from("<2Q", view)
-            sizes = struct.unpack_from(f"<{count}Q", view, 16)
-            at = 16 + 8 * count
-            body, at = view[at : at + first], at + first
-            buffers = []
-            for size in sizes:
-                buffers.append(view[at : at + size])
-                at += size
-            value = pickle.loads(body, buffers=buffers)
+            value = items.load(data)
         return value
 
     def _give_back(self) -> None:
