@@ -28,7 +28,9 @@ def dump(obj: Any, what: str) -> tuple[bytes, list[memoryview]]:
     except Exception as error:
         from procoro.wire import codec
 
-        raise NotPicklable(codec.describe_failure_to_pack(obj, what)) from error
+        if codec.fails(obj):
+            raise NotPicklable(codec.describe_failure_to_pack(obj, what)) from error
+        raise NotPicklable(f"{what}: {error}; a call could carry it, here only what `pickle` takes travels") from error
     return body, [buffer.raw() for buffer in buffers]
 
 
