@@ -174,14 +174,26 @@ def _print(error: BaseException) -> None:
 
 def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
     """What an interpreter does at its end: threads, exit functions, what is still to be written."""
-    for step in (threading._shutdown, atexit._run_exitfuncs):  # type: ignore[attr-defined]
+
+    def write_out() -> None:
+        for stream in (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+            try:
+                stream.flush()  # type: ignore[union-attr]
+            except Exception:  # it is closed, or full
+                pass
+
+    steps = iter((threading._shutdown, atexit._run_exitfuncs, write_out, _ignore_interrupts))  # type: ignore[attr-defined]
+    while True:
         try:
-            step()
-        except (Exception, KeyboardInterrupt):  # it has told what it could
-            pass
-    for stream in (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
-        try:
-            stream.flush()  # type: ignore[union-attr]
-        except (Exception, KeyboardInterrupt):
-            pass
+            for step in steps:
+                try:
+                    step()
+                except Exception:
+                    pass  # it has told what it could
+            return
+        except KeyboardInterrupt:  # ends the step that it came in, and none of the others
+            continue
+
+
+def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
