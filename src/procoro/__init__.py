@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procoro.executor import Executor
+    from procoro.greenlets import joinall, sleep, spawn
     from procoro.ipc.locks import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
     from procoro.ipc.pipes import Pipe
     from procoro.ipc.queues import JoinableQueue, Queue, SimpleQueue
@@ -37,6 +38,9 @@ _HOMES = {
     "Event": ("procoro.ipc.locks", "Event"),
     "Condition": ("procoro.ipc.locks", "Condition"),
     "Barrier": ("procoro.ipc.locks", "Barrier"),
+    "spawn": ("procoro.greenlets", "spawn"),
+    "joinall": ("procoro.greenlets", "joinall"),
+    "sleep": ("procoro.greenlets", "sleep"),
 }
 
 # What `import procoro as multiprocessing` finds missing, and the way out
@@ -86,7 +90,10 @@ __all__ = [
     "cpu_count",
     "current_process",
     "freeze_support",
+    "joinall",
     "parent_process",
+    "sleep",
+    "spawn",
 ]
 
 

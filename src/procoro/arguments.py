@@ -9,6 +9,8 @@ WORDS = {
     "processes": "Number of processes must be at least 1",
     "max_workers": "max_workers must be greater than 0",
 }
+MODELS = {"serial": 1, "threads": 32, "greenlets": 100, "asyncio": 100}  # and the calls that each runs at once
+MOST_AT_ONCE = 10_000  # calls in a worker
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -45,6 +47,23 @@ def nbytes(name: str, value: Any) -> int | None:
             raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
         value = int(float(match[1]) * UNITS[match[2]])
     return count(name, value, 1)
+
+
+def model(name: Any, concurrency: Any) -> tuple[str | None, int]:
+    """How workers run calls (None: by the function), and how many of them at once."""
+    if name is not None and not (isinstance(name, str) and name in MODELS):
+        raise ValueError(f"model must be one of {', '.join(map(repr, MODELS))} or None, got {name!r}")
+    if concurrency is None:
+        return name, MODELS["asyncio" if name is None else name]
+    number = count("concurrency", concurrency, 1)
+    if number > MOST_AT_ONCE:
+        raise ValueError(f"concurrency must be <= {MOST_AT_ONCE:,} calls in a worker, got {number:,}: use more workers")
+    if name == "serial" and number > 1:
+        raise ValueError(
+            f"a serial worker runs one call at a time, got concurrency={number}: choose a model of "
+            '"threads", "greenlets" or "asyncio"'
+        )
+    return name, number
 
 
 def callback(name: str, value: Any) -> None:

@@ -10,9 +10,9 @@ import heapq
 import io
 import os
 import selectors
-import socket
 import threading
 import time
+from _socket import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -113,14 +113,14 @@ class Crank:
         if turned in self._turned:
             self._turned.remove(turned)
 
-    def watch(self, file: socket.socket | int, call: Callable[[], None]) -> None:
+    def watch(self, file: socket | int, call: Callable[[], None]) -> None:
         """Call whenever the descriptor can be read. Watching it twice is watching it once."""
         try:
             self._selector.register(file, selectors.EVENT_READ, call)
         except KeyError:
             self._selector.modify(file, selectors.EVENT_READ, call)
 
-    def unwatch(self, file: socket.socket | int) -> None:
+    def unwatch(self, file: socket | int) -> None:
         """Forget a descriptor, before it is closed."""
         try:
             self._selector.unregister(file)

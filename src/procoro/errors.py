@@ -4,7 +4,8 @@
       PoolClosed           you: the pool takes no more calls
       NotPicklable         you: a function or an argument cannot travel
       WaitTimeout          nobody: `get(timeout)` gave up waiting; the call goes on
-      WorkerDied           the call: its worker was lost while running it
+      WorkerDied           the call: its worker was lost while running it (or one of those that ran beside it)
+      Collateral           another call: it was ended with the worker, and this one with it
       CallTimeout          the call: it ran longer than its `timeout`
       MemoryLimitExceeded  the call: its worker held more than `memory_limit`
       CallKilled           you: `Result.kill()`
@@ -55,14 +56,25 @@ class WorkerDied(ProcoroError, BrokenProcessPool):
     """The worker was lost while it ran this call. Other calls are not affected.
 
     `call` names the call; `pid` is the worker's; `exitcode` is negative for a signal, None if nobody could learn it.
+    `suspects`: so many calls were running in the worker, and any of them may be the cause; 1: it was this one.
     """
 
-    def __init__(self, call: str, pid: int, exitcode: int | None, hint: str = "") -> None:
-        super().__init__(call, pid, exitcode, hint)
-        self.call, self.pid, self.exitcode, self.hint = call, pid, exitcode, hint
+    def __init__(self, call: str, pid: int, exitcode: int | None, hint: str = "", suspects: int = 1) -> None:
+        super().__init__(call, pid, exitcode, hint, suspects)
+        self.call, self.pid, self.exitcode, self.hint, self.suspects = call, pid, exitcode, hint, suspects
 
     def __str__(self) -> str:
-        return f"{self.call}: worker {self.pid} {describe_exit(self.exitcode)}{self.hint}"
+        words = f"{self.call}: worker {self.pid} {describe_exit(self.exitcode)}{self.hint}"
+        if self.suspects > 1:
+            words += f"; {self.suspects} calls were running in it, and any of them may be the cause"
+        return words
+
+
+class Collateral(WorkerDied):
+    """The worker was ended because of another call that ran beside this one, which is as good as any."""
+
+    def __str__(self) -> str:
+        return f"{self.call}: worker {self.pid} was ended because of another call that ran in it"
 
 
 class CallTimeout(ProcoroError, TimeoutError, multiprocessing.TimeoutError):

@@ -31,7 +31,7 @@ class Executor(futures.Executor):
             from a clean template process, and need no `if __name__ == "__main__"`.
         initializer: called in every worker before its first call, as `initializer(*initargs)`.
         max_tasks_per_child: calls after which a worker is replaced; None: never.
-        timeout, retries, memory_limit, name: as for `Pool`.
+        model, concurrency, timeout, retries, memory_limit, name: as for `Pool`.
 
     At exit, a forgotten executor finishes its calls first.
 
@@ -49,6 +49,8 @@ class Executor(futures.Executor):
         initargs: Iterable[Any] = (),
         *,
         max_tasks_per_child: int | None = None,
+        model: str | None = None,
+        concurrency: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
         memory_limit: int | str | None = None,
@@ -67,6 +69,8 @@ class Executor(futures.Executor):
             initializer,
             initargs,
             max_tasks_per_child,
+            model=model,
+            concurrency=concurrency,
             timeout=timeout,
             retries=retries,
             memory_limit=memory_limit,

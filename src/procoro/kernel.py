@@ -6,6 +6,7 @@ procoro is made for Linux (x86-64 and ARM64). What another system lacks is refus
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -49,6 +50,14 @@ def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def original(module: str, name: str) -> Any:
+    """A function of the standard library, also where gevent has put its own in its place."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
 def occupy_standard() -> None:
     """Open /dev/null where a standard stream is closed: a descriptor of ours there would be taken for that stream."""
     for number in range(3):
@@ -65,13 +74,12 @@ def arm_lifeline(pipe: int) -> int:
     Signals belong to the open file description, so each process reopens the pipe and keeps the new descriptor.
     """
     import fcntl
-    import select
 
     own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(own, F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = select.poll()
+    poll = original("select", "poll")()
     poll.register(own, 0)
     if poll.poll(0):  # it was closed before we listened
         os._exit(1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from procoro import arguments, kernel
-from procoro.calls import FaultKind
+from procoro.calls import FaultKind, is_async
 from procoro.engines.template import TemplateProcess
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ P = ParamSpec("P")
 Where = TypeVar("Where", int, int | None)
 
 # What calls have in common that travel together: where their function stands (None: with each call), whether their
-# inputs are plain, and the function's name where it stands nowhere
-Alike = tuple[int | None, bool, str]
+# inputs are plain, whether they may run beside each other, and the function's name where it stands nowhere
+Alike = tuple[int | None, bool, bool, str]
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
 LEAVING = 3.0  # seconds that workers are given, at exit
@@ -67,6 +67,10 @@ class Pool:
         processes: how many workers; None: the cores that this process may use.
         initializer: called in every worker before its first call, as `initializer(*initargs)`.
         maxtasksperchild: calls after which a worker is replaced; None: never.
+        model: how a worker runs calls: "serial", one at a time; or many at once, by "threads", by "greenlets" (gevent,
+            in workers where all that blocks is patched) or by "asyncio". None: serial, but functions that are
+            `async def` run by asyncio.
+        concurrency: how many calls a worker runs at once, 1 to 10,000. None: 32 threads, 100 greenlets or tasks.
         timeout: seconds that a call may run before it is ended, with its worker; None: no limit. The initializer
             is held to it, too, but given 10 seconds at least.
         retries: how often a call that failed is run again. 0: no call is ever started twice.
@@ -88,6 +92,8 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
         *,
+        model: str | None = None,
+        concurrency: int | None = None,
         timeout: float | None = None,
         retries: int = 0,
         memory_limit: int | str | None = None,
@@ -98,6 +104,7 @@ class Pool:
             raise TypeError("initializer must be a callable")
         if maxtasksperchild is not None:
             maxtasksperchild = arguments.count("maxtasksperchild", maxtasksperchild, 1)
+        self._model, places = arguments.model(model, concurrency)
         self._timeout = arguments.seconds("timeout", timeout)
         self._retries = arguments.count("retries", retries, 0)
         self._memory_limit = arguments.nbytes("memory_limit", memory_limit)
@@ -108,10 +115,11 @@ class Pool:
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
         self._adding = False
+        self._many: dict[int | None, bool] = {}  # by place: may a worker run several calls of this function at once?
         self._gathered: deque[tuple[Batch, Alike]] = deque()
         self._open: tuple[Batch, Alike] | None = None
         given = tuple(initargs)
-        template = TemplateProcess.acquire()
+        template = TemplateProcess.acquire(patched=model == "greenlets")
         try:
             _import_the_rest()
         except BaseException:
@@ -124,7 +132,11 @@ class Pool:
             self._memory_limit,
             None if self._timeout is None or initializer is None else max(self._timeout, INITIALIZING),
             _initializer(initializer, given),
+            self._model or "asyncio",
+            places,
         )
+        if model == "asyncio":
+            template.prepare({"asyncio", "uvloop"})
         _pools.add(self)
         # Dropping the pool drops no call: what is left runs to its end, then the workers go.
         self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())
@@ -157,7 +169,12 @@ class Pool:
         place = self._pack_function(fn, self._conductor.packer.submitted)
         plain = not kwargs and place is not None and codec.SCALARS.issuperset(map(type, args))
         value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs), fn if place is None else None)
-        alike = (place, plain, _name_of(fn) if place is None else "")
+        many = self._many.get(place)
+        if many is None:
+            many = self._runs_many(fn)
+            if place is not None:
+                self._many[place] = many
+        alike = (place, plain, many, _name_of(fn) if place is None else "")
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
@@ -182,6 +199,7 @@ class Pool:
     def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
         batch = Batch(self._context(fn, codec.CARRIED if alike[0] is None else codec.FULL, self._timeout))
+        batch.many = alike[2]
         batch.context.stream = next(self._streams)
         self._open = batch, alike
         self._gathered.append((batch, alike))
@@ -198,7 +216,7 @@ class Pool:
             gathered, self._gathered, self._open = self._gathered, deque(), None
         finally:
             self._lock.release()
-        for batch, (place, plain, name) in gathered:
+        for batch, (place, plain, _, name) in gathered:
             stream, shape = batch.context.stream, batch.context.shape
             values, batch.values = batch.values[: len(batch.results)], []
             if not values:  # a Ctrl-C, again
@@ -206,7 +224,15 @@ class Pool:
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = 64 * len(values) if plain else sum(map(size_of, values))
             function = name or place  # whose run times are learnt
-            opened = m.Opened(stream, SUBMITS, function, total=len(items), timeout=self._timeout, retries=self._retries)
+            opened = m.Opened(
+                stream,
+                SUBMITS,
+                function,
+                total=len(items),
+                timeout=self._timeout,
+                retries=self._retries,
+                many=batch.many,
+            )
             self._conductor.open_whole(opened, place or 0, shape, batch, items, nbytes)
 
     def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
@@ -387,6 +413,7 @@ class Pool:
             timeout=context.timeout,
             retries=retries,
             chunk=chunksize,
+            many=self._runs_many(func),
         )
         with self._lock:
             self._check_running()
@@ -480,6 +507,19 @@ class Pool:
 
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:
         return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit)
+
+    def _runs_many(self, func: Callable[..., Any]) -> bool:
+        """May a worker run several calls of this function at once?"""
+        if self._model == "serial":
+            return False
+        if not is_async(func):
+            return self._model is not None
+        if self._model == "greenlets":
+            raise TypeError(
+                f"{_name_of(func)} is an async def function, which greenlets cannot run: give it to a pool with "
+                'model="asyncio", or with none'
+            )
+        return True
 
     def _pack_function(self, func: Callable[..., Any], pack: Callable[[Callable[..., Any]], Where]) -> Where:
         if not callable(func):

@@ -179,7 +179,7 @@ def bark(report: Any, why: str) -> None:
         print(f"{pool!r}: over {conductor._scheduler.over}, ended {conductor.ended.is_set()}", file=report)
         for worker in list(fleet.workers.values()):
             print("  worker", {name: getattr(worker, name) for name in worker.__slots__}, file=report)
-            print("  spans", [[one.piece, one.recorded, one.limit] for one in worker.spans], file=report)
+            print("  spans", [[one.piece, one.recorded, one.limit] for one in worker.spans.values()], file=report)
         for stream in list(streams.by_number.values()):
             shown = {name: getattr(stream, name) for name in stream.__slots__ if name != "held"}
             print("  stream", shown, file=report)

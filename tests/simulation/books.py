@@ -22,7 +22,7 @@ def check_books(world: World) -> None:
     for worker in fleet.workers.values():
         assert worker.calls >= 0
         assert worker.spans or not worker.stuck or worker.doom, f"worker {worker.number} is stuck in nothing"
-        for span in worker.spans:
+        for span in worker.spans.values():
             assert 0 <= span.recorded <= span.limit <= span.piece.count
             sent += span.limit - span.recorded
     open_calls = resting = items = 0

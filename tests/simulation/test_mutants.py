@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pure
 
 SEEDS = 400
 HOUSE = Path(procoro.scheduler.__file__).parent
-ROOMS = ("backlog", "batching", "fleet", "streams", "scheduler")  # each imports only those before it
+ROOMS = ("backlog", "batching", "fleet", "streams", "crowds", "scheduler")  # each imports only those before it
 
 # What is broken, where, the line as it is, and as it would be.
 MUTANTS = [
@@ -56,8 +56,8 @@ MUTANTS = [
     (
         "one call too many is taken back",
         "scheduler",
-        "max(event.limits.get(sent.number, sent.limit), sent.recorded)",
-        "sent.recorded",
+        "max(event.limits.get(sent.number, sent.limit), begun)",
+        "begun",
     ),
     ("a span sent while calls are taken back", "fleet", "or worker.taking", ""),
     (
@@ -120,7 +120,7 @@ MUTANTS = [
     ("a terminated pool that lets workers live", "scheduler", "self._kill(worker, ending.kind)", "pass"),
     ("a pool that ends twice", "scheduler", "or self.streams.running or self.ended:", "or self.streams.running:"),
     ("a pool that ends too early", "scheduler", "if not self.fleet.workers:", "if True:"),
-    ("wake-ups without end", "scheduler", "worker.stuck = True", "pass"),
+    ("wake-ups without end", "scheduler", "worker.stuck = True\n            return", "return"),
 ]
 
 

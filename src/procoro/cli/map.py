@@ -33,6 +33,17 @@ __all__ = ["map_command"]
     help="What INPUTS holds; default: by its ending, else lines.",
 )
 @click.option("--workers", metavar="N", type=click.IntRange(min=1), help="Processes; default: the usable cores.")
+@click.option(
+    "--model",
+    type=click.Choice(["serial", "threads", "greenlets", "asyncio"]),
+    help="How a worker runs calls; default: one at a time, `async def` ones by asyncio.",
+)
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Calls that a worker runs at once; default: 32 or 100.",
+)
 @click.option("--timeout", metavar="SECONDS", type=float, help="Longest time for one call.")
 @click.option(
     "--retries", metavar="N", type=click.IntRange(min=0), default=0, help="Further attempts at a failed call."
@@ -70,7 +81,7 @@ def map_command(**given: Any) -> None:
     Examples
       procoro map shop.prices:parse pages.jsonl -o prices.jsonl --errors failed.jsonl --timeout 10
       procoro map stats.py:count --glob 'src/**/*.py' -o counts.jsonl
-      tail -f urls.txt | procoro map links.py:check - --workers 4
+      tail -f urls.txt | procoro map links.py:check - --workers 4 --model greenlets --concurrency 200
     """
     from procoro.cli.order import Order
 
@@ -123,6 +134,7 @@ def _prepare(order: Order, stack: ExitStack) -> tuple[Pool, partial[Any], Run]:
     standard_output = stack.enter_context(keep_output()) if order.writes_standard_output else None
     function = answering(load(order.function))
     interrupts = stack.enter_context(Interrupts())
+    order.check_function(function)
     pool = stack.enter_context(_pool(order))
     rows = stack.enter_context(_rows(order.out, standard_output, interrupts))
     failures = rows
@@ -139,7 +151,14 @@ def _pool(order: Order) -> Pool:
     from procoro import Pool
 
     try:
-        return Pool(order.workers, timeout=order.timeout, retries=order.retries, memory_limit=order.memory)
+        return Pool(
+            order.workers,
+            model=order.model,
+            concurrency=order.concurrency,
+            timeout=order.timeout,
+            retries=order.retries,
+            memory_limit=order.memory,
+        )
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from procoro.calls import is_async
 from procoro.cli.inputs import Globbed, Source, TextFile, guess_format
 
 __all__ = ["STANDARD", "Order", "OrderError"]
@@ -28,6 +31,8 @@ class Order:
     out: str
     errors: str | None
     workers: int | None
+    model: str | None  # None: by the function
+    concurrency: int | None  # of calls in a worker
     timeout: float | None  # seconds, for one call
     retries: int
     memory_limit: str | None
@@ -65,6 +70,15 @@ class Order:
             raise OrderError("--format is for INPUTS, --glob gives paths")
         if self.errors is not None and _same(_place(self.out, 1), _place(self.errors, 1)):
             raise OrderError("--errors and --out are the same file; without --errors, error rows go to OUT")
+
+    def check_function(self, function: Callable[..., Any]) -> None:
+        """Can the model run it?
+
+        Raises:
+            OrderError: with words for the user.
+        """
+        if self.model == "greenlets" and is_async(function):
+            raise OrderError("FUNCTION is an `async def`, which greenlets cannot run: leave --model out")
 
     def source(self, standard_input: int | None) -> Source:
         """Where the inputs come from; `standard_input` is a descriptor that it may read and close.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +71,8 @@ class Conductor:
         memory_limit: int | None,
         start_timeout: float | None,
         initializer: Initializer | None,
+        model: str,
+        places: int,
     ) -> None:
         try:
             self.library = Library()
@@ -84,14 +87,17 @@ class Conductor:
         self.packer = codec.Packer(self.library)
         self.ended = threading.Event()
         self.takes_calls = True  # until it is given up or has ended
-        self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout)
+        obeyed = model != "threads"
+        self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, obeyed)
         self._events: deque[m.Event] = deque()
         self._streams: dict[int, StreamSide] = {}
         self._answers: dict[int, Callable[[bool], None]] = {}
         self._sample_at = 0.0
         self._short = False
         self._watches_limit = memory_limit is not None
-        self._engine = LocalEngine(self.crank, self._events.append, hand_to_loggers, self.library, template)
+        self._engine = LocalEngine(
+            self.crank, self._events.append, hand_to_loggers, self.library, template, model, places
+        )
         try:
             if initializer is not None:
                 self._engine.initializer = initializer(self.packer, self.library)
@@ -210,6 +216,7 @@ class Conductor:
             if now >= self._sample_at:
                 self._engine.look()  # a function that took long to load may have begun unseen
                 self._sample_memory(now)
+                self._look_for_standstill()
             due = self._sample_at if due is None else min(due, self._sample_at)
         elif self._short:
             self._sample_memory(now)
@@ -242,6 +249,8 @@ class Conductor:
                 side.sink.end(side.error)
             case m.TakeBack():
                 self._engine.take_back(effect.worker)
+            case m.EndCall():
+                self._engine.end_call(effect.worker, effect.span, effect.call)
             case m.StartWorker():
                 self._engine.start(effect.worker)
             case m.KillWorker():
@@ -272,7 +281,7 @@ class Conductor:
         if effect.offset or effect.count != len(items):
             items = type(items)(items[effect.offset : effect.offset + effect.count])  # type: ignore[call-arg]
         try:
-            self._engine.send(effect.worker, effect.span, effect.first, side.place, side.shape, items)
+            self._engine.send(effect.worker, effect.span, effect.first, side.place, side.shape, items, effect.many)
         except OSError as error:  # no descriptor, no memory: these calls fail, by that name
             failed = [Run(effect.first + at, 1, False, 0, Failure(pack_failure(error))) for at in range(effect.count)]
             self._events.append(m.Recorded(effect.worker, effect.span, failed))
@@ -337,6 +346,26 @@ class Conductor:
                 )
             self._events.append(m.MemoryShort(short))
         self._run_events(now)
+
+    def _look_for_standstill(self) -> None:
+        for pid, seconds, stack in self._engine.standing(time.monotonic_ns()):
+            logger.warning(
+                "procoro: worker %d has not come back to its event loop for %.1f s, and all its calls wait: %s\n%s",
+                pid,
+                seconds,
+                _blocking(stack),
+                stack,
+            )
+
+
+def _blocking(stack: str) -> str:
+    """The function that keeps an event loop, in words: the frame that the model has called."""
+    frame = None
+    for line in stack.splitlines():  # the most recent call first
+        if "procoro/worker/" in line:
+            break
+        frame = line.strip() if line.startswith("  File") else frame
+    return f"it is in {frame.rpartition(' in ')[2]}" if frame else "where it is, the stack tells"
 
 
 Initializer = Callable[[codec.Packer, Library], tuple[int, int, bytes]]

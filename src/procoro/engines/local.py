@@ -7,12 +7,13 @@ follows from it.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import pickle
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from procoro import kernel
@@ -20,12 +21,14 @@ from procoro.calls import Run, WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.template import UNTOLD, TemplateProcess
 from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
-from procoro.wire import blocks, channel, codec, handles, record
+from procoro.wire import blocks, channel, codec, handles, record, ring
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
-from procoro.worker import state
+from procoro.worker import heart, state
 
 Tell = Callable[[Event], None]
+
+STANDING = 1_250_000_000  # ns after its last beat at which a loop stands still: a second, and the time to the next
 
 
 class Member:
@@ -45,6 +48,12 @@ class Member:
             raise
         self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
         self.free = list(range(record.SLOTS))
+        self.crowds: dict[int, Crowd] = {}  # by number: spans whose calls run beside each other
+        self.new_slots = itertools.count()  # for their ends, in the ring: those that have never been used,
+        self.free_slots: list[int] = []  # and those that are free again
+        self.begun = 0  # as in the ring, when last looked at
+        self.beat = 0  # the one at which its loop was found to stand still
+        self.traced = record.SIZE  # what its stack was written up to
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self.failure: Failure | None = None
@@ -65,6 +74,17 @@ class Member:
             os.close(self.pidfd)
 
 
+class Crowd:
+    """A span whose calls run beside each other, as the engine holds it."""
+
+    __slots__ = ("end", "first", "slot")
+
+    def __init__(self, slot: int, first: int, count: int) -> None:
+        self.slot = slot
+        self.first = first
+        self.end = count  # the worker begins no call from here on
+
+
 class LocalEngine:
     """The workers of one pool."""
 
@@ -75,7 +95,10 @@ class LocalEngine:
         log: Callable[[bytes], None],
         library: Library,
         template: TemplateProcess,
+        model: str,
+        places: int,
     ) -> None:
+        self._model = model, places
         self._crank = crank
         self._tell = tell
         self._log = log
@@ -110,7 +133,7 @@ class LocalEngine:
     def _watch_template(self) -> None:
         if not self._template.alive:
             self._let_template_go()
-            self._template = TemplateProcess.acquire()
+            self._template = TemplateProcess.acquire(self._template.patched)
         template = self._template
         template.on_death[self] = self._template_died
         self._crank.watch(template.control, lambda: template.listen(self._crank))
@@ -120,7 +143,7 @@ class LocalEngine:
         self._released.append(self._template)
 
     def _send_request(self, member: Member) -> None:
-        packed = pickle.dumps((state.capture(), self.initializer, len(self._library.handles)), 5)
+        packed = pickle.dumps((state.capture(), self.initializer, len(self._library.handles), *self._model), 5)
         own = [blocks.write_bytes([packed])]
         try:
             own.extend(map(_standard, range(3)))
@@ -242,7 +265,9 @@ class LocalEngine:
 
     # ---- spans
 
-    def send(self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any]) -> None:
+    def send(
+        self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any], many: bool
+    ) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
         member = self._members.get(number)
         if member is None:
@@ -256,10 +281,16 @@ class LocalEngine:
             if block is not None:
                 os.close(block)
             raise
-        slot = member.free.pop()
-        member.record.set_end(slot, span, len(items))
-        member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
-        head = channel.SPAN_HEAD.pack(channel.SPAN, shape, packing, slot, span, len(items), place, self._library.length)
+        kind = channel.CROWD if many else channel.SPAN
+        if many:
+            slot = member.free_slots.pop() if member.free_slots else next(member.new_slots)
+            member.record.ring.set_end(slot, span, len(items))
+            member.crowds[span] = Crowd(slot, first, len(items))
+        else:
+            slot = member.free.pop()
+            member.record.set_end(slot, span, len(items))
+            member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
+        head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
         self._send_to(member, [head, *pieces], () if block is None else (block,))
         if block is not None:
             os.close(block)
@@ -277,6 +308,12 @@ class LocalEngine:
         except (BrokenPipeError, ConnectionError):
             pass  # it is dead, and will be buried
 
+    def end_call(self, number: int, span: int, call: int) -> None:
+        """Ask a worker to end a call that it runs beside others."""
+        member = self._members.get(number)
+        if member is not None:
+            self._send_to(member, [channel.END_CALL_HEAD.pack(channel.END_CALL, span, call)], ())
+
     def take_back(self, number: int) -> None:
         """Let the worker begin no call but the one it may be in."""
         member = self._members.get(number)
@@ -287,6 +324,9 @@ class LocalEngine:
         for span, (recorded, _) in member.spans.items():
             # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
             recorded.lower_end(recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen))
+        may_have_begun = {span: self._begun(member, span) for span in member.crowds}
+        for span, begun in may_have_begun.items():
+            member.record.ring.set_end(member.crowds[span].slot, span, begun)
         # From here the worker sees these ends before it begins another call, or we see that it has begun one.
         kernel.barrier()
         self._look(member)
@@ -295,12 +335,28 @@ class LocalEngine:
         for span, (recorded, _) in member.spans.items():
             begun = recorded.seen + 1 if span == taken else recorded.seen
             limits[span] = min(max(recorded.end, begun), recorded.count)
+        for span, begun in may_have_begun.items():
+            limits[span] = max(begun, self._begun(member, span))
+        for span, end in limits.items():
+            if span in member.crowds:
+                member.crowds[span].end = end
         self._tell(TakenBack(number, limits))
+
+    def _begun(self, member: Member, span: int) -> int:
+        """How many calls of a crowd the worker may have begun."""
+        header = member.record.header
+        latest, begun = divmod(header[ring.BEGUN], 1 << ring.CALL_BITS)
+        if latest == span:
+            return min(begun, member.crowds[span].end)
+        if span < latest:
+            return member.crowds[span].end
+        is_loading = header[record.TAKEN] == span != header[record.LOADED]
+        return int(is_loading)  # its first call may be what it is in
 
     def look(self) -> None:
         """Read all records."""
         for member in list(self._members.values()):
-            if member.spans:
+            if member.spans or member.crowds:
                 self._look(member)
 
     def memory(self, number: int) -> int:
@@ -310,6 +366,23 @@ class LocalEngine:
         member.memory = held or member.memory  # of one that is dying, what it held when it lived
         return held
 
+    def standing(self, now: int) -> Iterator[tuple[int, float, str]]:
+        """The workers whose event loop stands still at `now` (ns of the monotonic clock): pid, seconds, stack.
+
+        Each is told once. The stack is asked for when that is first seen, and told at the next look.
+        """
+        for member in self._members.values():
+            beat = member.record.header[record.BEAT]
+            if not beat or now - beat < STANDING or member.pidfd < 0:
+                continue
+            if member.beat != beat:
+                member.beat = beat
+                _send(member.pidfd, heart.SIGNAL)
+            elif (size := os.fstat(member.record.fd).st_size) > member.traced:
+                stack = os.pread(member.record.fd, size - member.traced, member.traced)
+                member.traced = size
+                yield member.pid, (now - beat) / 1e9, stack.decode(errors="replace")
+
     def busy(self) -> list[int]:
         """The workers that there are."""
         return list(self._members)
@@ -318,22 +391,37 @@ class LocalEngine:
         for span, (recorded, first) in member.spans.items():
             runs = []
             for at, kind, cells, start, data in recorded.read():
-                if kind == record.VALUE:
-                    runs.append(Run(first + at, len(cells), True, len(data), codec.Values(data, cells, start)))
-                    continue
-                packed = self._packed(member, kind, data)
-                nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
-                ok = not isinstance(packed, Failure)
-                runs.append(Run(first + at, 1, ok, nbytes, packed))
+                runs.append(self._run(member, first + at, kind, cells, start, data))
             if runs:
                 self._tell(Recorded(member.number, span, runs))
         loaded = member.record.header[record.LOADED]
         if loaded > member.loaded:
             member.loaded = loaded
             self._tell(Begun(member.number, loaded))
+        if member.crowds:
+            self._look_at_crowds(member)
+
+    def _look_at_crowds(self, member: Member) -> None:
+        runs: dict[int, list[Run]] = {}
+        for span, at, kind, cells, start, data in member.record.ring.read():
+            first = member.crowds[span].first + at
+            runs.setdefault(span, []).append(self._run(member, first, kind, cells, start, data))
+        begun = member.record.header[ring.BEGUN]  # after the outcomes: none of a call that has not begun
+        if begun != member.begun:
+            member.begun = begun
+            self._tell(Begun(member.number, *divmod(begun, 1 << ring.CALL_BITS)))
+        for span, ended in runs.items():
+            self._tell(Recorded(member.number, span, ended))
+
+    def _run(self, member: Member, first: int, kind: int, cells: list[int], start: int, data: bytes) -> Run:
+        if kind == record.VALUE:
+            return Run(first, len(cells), True, len(data), codec.Values(data, cells, start))
+        packed = self._packed(member, kind, data)
+        nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
+        return Run(first, 1, not isinstance(packed, Failure), nbytes, packed, kind == record.CUT)
 
     def _packed(self, member: Member, kind: int, data: bytes) -> Any:
-        if kind == record.FAILURE:
+        if kind in (record.FAILURE, record.CUT):
             return Failure(data)
         number = int.from_bytes(data, "little")
         if number not in member.blocks:
@@ -383,6 +471,8 @@ class LocalEngine:
                 self._look(member)
             elif kind == channel.ENDED:
                 self._end_span(member, message)
+            elif kind == channel.CROWDS_ENDED:
+                self._end_crowds(member, message)
             elif kind == channel.BLOCK:
                 self._take_in_block(member, message, fds)
             elif kind == channel.READY:
@@ -402,6 +492,12 @@ class LocalEngine:
         member.free.append(recorded.slot)
         self._tell(SpanEnded(member.number, span, ran, seconds))
 
+    def _end_crowds(self, member: Member, message: bytes) -> None:
+        self._look(member)
+        for span, ran, seconds in channel.CROWD_ENDED.iter_unpack(message[1:]):
+            member.free_slots.append(member.crowds.pop(span).slot)
+            self._tell(SpanEnded(member.number, span, ran, seconds))
+
 
 def _not_started(reason: str) -> WorkerEnd:
     end = WorkerEnd(0, None)
@@ -410,8 +506,12 @@ def _not_started(reason: str) -> WorkerEnd:
 
 
 def _send_kill(pidfd: int) -> None:
+    _send(pidfd, signal.SIGKILL)
+
+
+def _send(pidfd: int, number: signal.Signals) -> None:
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         pass
 

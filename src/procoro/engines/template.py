@@ -23,13 +23,17 @@ Exited = Callable[[int], None]  # wait status; negative: an errno, it could not 
 
 
 class TemplateProcess:
-    """A running template. Ends when the last who uses it lets it go, or with this process."""
+    """A running template. Ends when the last who uses it lets it go, or with this process.
 
-    _current: TemplateProcess | None = None
+    `patched`: gevent has taken the place of all that blocks, before anything else was imported.
+    """
+
+    _current: ClassVar[dict[bool, TemplateProcess]] = {}  # by `patched`
     _held: ClassVar[set[TemplateProcess]] = set()  # also the dead, while lifelines of workers hang on them
     _lock = threading.Lock()
 
-    def __init__(self) -> None:
+    def __init__(self, patched: bool) -> None:
+        self.patched = patched
         kernel.occupy_standard()
         self.users = 0
         self.alive = True
@@ -42,7 +46,7 @@ class TemplateProcess:
             their_lifeline, self._lifeline = os.pipe()
             self._held.add(self)
             try:
-                self.pid = _spawn(theirs.fileno(), their_lifeline)
+                self.pid = _spawn(theirs.fileno(), their_lifeline, patched)
             except BaseException:
                 self._held.discard(self)
                 os.close(self._lifeline)
@@ -57,8 +61,8 @@ class TemplateProcess:
         self.control.setblocking(False)
 
     @classmethod
-    def acquire(cls) -> TemplateProcess:
-        """The template of this process, started if there is none that lives."""
+    def acquire(cls, patched: bool = False) -> TemplateProcess:
+        """The template of this process and this kind, started if there is none that lives."""
         here = sys.modules.get("procoro.worker.state")  # in a worker; importing it would delay the first template
         if here is not None and here.depth >= here.DEEPEST:
             raise RecursionError(
@@ -67,9 +71,9 @@ class TemplateProcess:
                 "`if __name__ == '__main__'`"
             )
         with cls._lock:
-            template = cls._current
+            template = cls._current.get(patched)
             if template is None or not template.alive:
-                template = cls._current = cls()
+                template = cls._current[patched] = cls(patched)
             template.users += 1
             return template
 
@@ -82,8 +86,8 @@ class TemplateProcess:
             self.users -= 1
             if self.users:
                 return
-            if TemplateProcess._current is self:
-                TemplateProcess._current = None
+            if self._current.get(self.patched) is self:
+                del self._current[self.patched]
         self.alive = False
         if crank is not None:
             crank.unwatch(self.control)
@@ -152,7 +156,7 @@ class TemplateProcess:
 
 
 def _forget_in_child() -> None:
-    TemplateProcess._current = None
+    TemplateProcess._current.clear()
     TemplateProcess._lock = threading.Lock()
     for template in TemplateProcess._held:
         template.forked()
@@ -162,7 +166,7 @@ def _forget_in_child() -> None:
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def _spawn(control: int, lifeline: int) -> int:
+def _spawn(control: int, lifeline: int, patched: bool) -> int:
     if not sys.executable:
         raise RuntimeError("procoro cannot start workers: sys.executable does not name a Python interpreter")
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -173,6 +177,7 @@ def _spawn(control: int, lifeline: int) -> int:
         "import signal, sys",
         "signal.signal(signal.SIGINT, lambda *_: None)",  # first of all; see below
         "signal.pthread_sigmask(signal.SIG_SETMASK, ())",
+        *["from gevent import monkey; monkey.patch_all()"] * patched,
         f"sys.path.insert(0, {root!r})",
         "from procoro.worker.template import main",
         "del sys.path[0]",

@@ -16,6 +16,8 @@ from collections.abc import Generator, Iterable
 from time import monotonic
 from typing import Any, TypeVar
 
+from procoro import kernel
+
 T = TypeVar("T")
 BRIEFLY = 0.001  # seconds: the state will be settled in a moment
 LOOK = 1.0  # seconds after which a sleeper looks by itself, whatever happens: a belt beside the braces
@@ -44,7 +46,7 @@ class Sleeper:
     """What one thread, task or greenlet sleeps on: a bell, other descriptors, and the deaths of processes."""
 
     def __init__(self, bell: int | None, deadline: float | None) -> None:
-        self._epoll = _new_epoll()
+        self._epoll = kernel.original("select", "epoll")()
         if bell is not None:
             self._epoll.register(bell, select.EPOLLIN | select.EPOLLET)
             self._epoll.poll(0)  # what rang before
@@ -133,15 +135,6 @@ class Sleeper:
 def _wake(woken: Any) -> None:
     if not woken.done():
         woken.set_result(None)
-
-
-def _new_epoll() -> select.epoll:
-    if hasattr(select, "epoll"):
-        return select.epoll()
-    # gevent takes it away, so that nobody blocks by it.
-    monkey: Any = sys.modules["gevent.monkey"]
-    epoll: select.epoll = monkey.get_original("select", "epoll")()
-    return epoll
 
 
 def _hub() -> Any:

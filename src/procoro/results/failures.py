@@ -66,10 +66,13 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
         case FaultKind.TIMEOUT:
             return errors.CallTimeout(f"{call} ran longer than its timeout of {context.timeout} s")
         case FaultKind.MEMORY:
+            among = f", or one of the {fault.among} that ran in it did" if fault.among > 1 else ""
             return errors.MemoryLimitExceeded(
                 f"{call} took its worker to {_size(end.memory)}, over the memory_limit of "
-                f"{_size(context.memory_limit or 0)}"
+                f"{_size(context.memory_limit or 0)}{among}"
             )
+        case FaultKind.COLLATERAL:
+            return errors.Collateral(str(call), end.pid, _exitcode(end))
         case FaultKind.KILLED:
             return errors.CallKilled(f"{call} was ended by kill()")
         case FaultKind.TERMINATED:
@@ -77,7 +80,7 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
             return errors.PoolTerminated(f"{context.function}: the pool was terminated before the call had ended")
         case FaultKind.GAVE_UP:
             return _gave_up(end, context)
-    return errors.WorkerDied(str(call), end.pid, _exitcode(end), _hint(end))
+    return errors.WorkerDied(str(call), end.pid, _exitcode(end), _hint(end), fault.among)
 
 
 def _gave_up(end: WorkerEnd, context: Context) -> BaseException:

@@ -32,6 +32,7 @@ class Batch:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self.many = False  # may they run beside each other?
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
         self.looking = threading.RLock()  # held while a condition is made, or one is found missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from procoro.calls import Piece
 
@@ -66,11 +66,11 @@ class Backlog:
         lane.waiting += piece.count
         return lane
 
-    def next_lane(self) -> Lane | None:
+    def next_lane(self, passed_over: Sequence[Lane] = ()) -> Lane | None:
         """The lane whose turn it is, among those with calls."""
         best = None
         for lane in self.lanes.values():
-            if lane.pieces and (best is None or lane.served < best.served):
+            if lane.pieces and (best is None or lane.served < best.served) and lane not in passed_over:
                 best = lane
         return best
 

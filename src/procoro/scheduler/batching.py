@@ -11,6 +11,7 @@ LEAST = 0.0005  # seconds: towards the end packets shrink, but not below this
 GROWTH = 8  # from one packet to the next, while run times are still being learnt
 MOST_CALLS = 1024
 MOST_BYTES = 512 * 1024  # of inputs or of outcomes, in one packet
+AHEAD = 0.01  # seconds of work at hand in a worker that runs many calls at once, beyond those that run
 REMEMBERED = 1024  # functions
 
 
@@ -57,6 +58,15 @@ class Batching:
         """Seconds that so many calls will take, as far as is known (a packet's worth if nothing is)."""
         mean = self.of(function).seconds
         return TARGET if mean is None else mean * calls
+
+    def ahead(self, function: object, places: int) -> int:
+        """Calls to have at hand in a worker that runs `places` of them at once: what it ends while we look away."""
+        mean = self.of(function).seconds
+        return 0 if mean is None else min(int(places * AHEAD / max(mean, 1e-6)), MOST_CALLS)
+
+    def crowd(self, function: object, weight: float) -> int:
+        """Most calls in a packet whose calls run beside each other: their run time does not matter."""
+        return max(1, min(MOST_CALLS, int(MOST_BYTES / max(weight, self.of(function).nbytes, 1))))
 
     def size(self, function: object, weight: float, remaining: int | None, workers: int) -> int:
         """Calls for the next packet. `weight`: bytes of one input; `remaining`: calls left, if known."""

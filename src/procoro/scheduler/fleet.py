@@ -27,6 +27,8 @@ class Sent:
 
     __slots__ = ("expected", "function", "limit", "number", "piece", "recorded")
 
+    many = False  # its calls run one after another
+
     def __init__(self, number: int, piece: Piece, function: object, expected: float) -> None:
         self.number = number
         self.function = function
@@ -36,13 +38,50 @@ class Sent:
         self.limit = piece.count  # calls from here on have been taken back
 
 
+class Crowd(Sent):
+    """A span whose calls run beside each other: begun in their order, ended in any."""
+
+    __slots__ = ("ahead", "begun", "loaded")
+
+    many = True
+
+    def __init__(self, number: int, piece: Piece, function: object, expected: float) -> None:
+        super().__init__(number, piece, function, expected)
+        self.begun = 0  # calls that have begun: those at the front
+        self.ahead: set[int] = set()  # calls whose outcome is known, behind one whose is not
+        self.loaded = False  # has the worker loaded its function?
+
+    def note(self, at: int, count: int) -> None:
+        """The outcomes of `count` calls, from the `at`-th on, are known."""
+        if at == self.recorded and not self.ahead:
+            self.recorded += count
+            return
+        self.ahead.update(range(at, at + count))
+        while self.recorded in self.ahead:
+            self.ahead.remove(self.recorded)
+            self.recorded += 1
+
+    def is_running(self, at: int) -> bool:
+        """Has this call begun, and not ended?"""
+        return self.recorded <= at < self.begun and at not in self.ahead
+
+    def running(self) -> list[int]:
+        """All calls that have begun and not ended."""
+        return [at for at in range(self.recorded, self.begun) if at not in self.ahead]
+
+
 class Worker:
     """What the scheduler knows of a worker."""
 
     __slots__ = (
+        "apart",
+        "asked",
         "calls",
+        "condemned",
         "doom",
+        "held",
         "loaded",
+        "many",
         "number",
         "questions",
         "ready",
@@ -53,6 +92,7 @@ class Worker:
         "spans",
         "stuck",
         "taking",
+        "waiting",
     )
 
     def __init__(self, number: int, now: float) -> None:
@@ -60,7 +100,7 @@ class Worker:
         self.ready = False
         self.retiring = False
         self.doom: str | None = None  # the FaultKind for which it was killed
-        self.spans: list[Sent] = []
+        self.spans: dict[int, Sent] = {}  # by number, in the order in which they were sent
         self.calls = 0  # ever sent and not taken back
         self.since = now  # when the call that it is in was first seen to be running
         self.span_since = now  # likewise, for the span
@@ -70,25 +110,30 @@ class Worker:
         # What is decided once no other call can be hit by it, that is, when all behind has been taken back:
         self.sentence: tuple[int, int, str] | None = None  # the call (stream, number) to end, and why
         self.questions: list[Cancelled] = []
+        self.many = False  # does it run the calls that it holds beside each other? Then:
+        self.held = 0  # calls without an outcome
+        self.waiting = 0  # of those, not begun
+        self.apart = False  # it runs one call, and is to get no other beside it
+        self.asked: dict[tuple[int, int], str] = {}  # calls (span, index) that were asked to end, and why
+        self.condemned: str | None = None  # why it is to be killed when what waits in it has been taken back
 
     def current(self) -> Sent | None:
         """The span with the call that is running, or next to run."""
-        for sent in self.spans:
+        for sent in self.spans.values():
             if sent.recorded < sent.limit:
                 return sent
         return None
+
+    def crowds(self) -> Iterator[Crowd]:
+        """The spans whose calls run beside each other; the last one first."""
+        for sent in reversed(self.spans.values()):
+            if isinstance(sent, Crowd):
+                yield sent
 
     def is_in(self, stream: int, number: int) -> bool:
         """Is this the call that is running, or next to run?"""
         sent = self.current()
         return sent is not None and sent.piece.stream == stream and sent.piece.first + sent.recorded == number
-
-    def find(self, span: int) -> Sent | None:
-        """The span of this number, if it is still out."""
-        for sent in self.spans:
-            if sent.number == span:
-                return sent
-        return None
 
 
 class Fleet:
@@ -116,9 +161,13 @@ class Fleet:
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
         for worker in self.workers.values():
-            leaving = worker.retiring or worker.doom is not None
-            if worker.ready and len(worker.spans) == depth and not (leaving or worker.taking or worker.stuck):
+            if len(worker.spans) == depth and not (depth and worker.many) and self.is_open(worker):
                 yield worker
+
+    def is_open(self, worker: Worker) -> bool:
+        """May this worker be given calls?"""
+        leaving = worker.retiring or worker.doom is not None
+        return worker.ready and not (leaving or worker.taking or worker.stuck)
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""

@@ -16,13 +16,14 @@ class Opened:
     """A stream of calls of one function begins.
 
     `pulled`: its inputs are asked for with `Pull`; else they are posted. `window`: what has been pulled and not
-    consumed is bounded.
+    consumed is bounded. `many`: a worker may run several of its calls at once.
     """
 
     __slots__ = (
         "chunk",
         "function",
         "lane",
+        "many",
         "ordered",
         "pulled",
         "retries",
@@ -45,6 +46,7 @@ class Opened:
         timeout: float | None = None,
         retries: int = 0,
         chunk: int | None = None,
+        many: bool = False,
     ) -> None:
         self.stream = stream
         self.lane = lane
@@ -56,6 +58,7 @@ class Opened:
         self.timeout = timeout
         self.retries = retries
         self.chunk = chunk
+        self.many = many
 
 
 class Supplied:
@@ -136,13 +139,17 @@ class WorkerReady:
 
 
 class Begun:
-    """The worker has loaded the span's function: the clock of its first call runs from here."""
+    """The worker has loaded the span's function: the clock of its first call runs from here.
 
-    __slots__ = ("span", "worker")
+    Of a span whose calls run beside each other, `calls` have begun, and all of the spans before it.
+    """
 
-    def __init__(self, worker: int, span: int) -> None:
+    __slots__ = ("calls", "span", "worker")
+
+    def __init__(self, worker: int, span: int, calls: int = 0) -> None:
         self.worker = worker
         self.span = span
+        self.calls = calls
 
 
 class Recorded:
@@ -288,9 +295,12 @@ class KillWorker:
 
 
 class Send:
-    """Send these inputs to a worker, as the span of this number; `first` is the number of the first call."""
+    """Send these inputs to a worker, as the span of this number; `first` is the number of the first call.
 
-    __slots__ = ("count", "first", "items", "offset", "span", "stream", "worker")
+    `many`: they may run beside each other, and beside those of other such spans.
+    """
+
+    __slots__ = ("count", "first", "items", "many", "offset", "span", "stream", "worker")
 
     def __init__(
         self,
@@ -301,6 +311,7 @@ class Send:
         items: Sequence[object],
         offset: int,
         count: int,
+        many: bool = False,
     ) -> None:
         self.worker = worker
         self.span = span
@@ -309,6 +320,18 @@ class Send:
         self.items = items
         self.offset = offset
         self.count = count
+        self.many = many
+
+
+class EndCall:
+    """Ask a worker to end one of the calls that it runs beside others: the `call`-th of the span."""
+
+    __slots__ = ("call", "span", "worker")
+
+    def __init__(self, worker: int, span: int, call: int) -> None:
+        self.worker = worker
+        self.span = span
+        self.call = call
 
 
 class TakeBack:
@@ -390,6 +413,7 @@ Effect = (
     | RetireWorker
     | KillWorker
     | Send
+    | EndCall
     | TakeBack
     | Pull
     | StopPulling

@@ -20,10 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from procoro.calls import Fault, FaultKind
+from procoro.calls import Fault, FaultKind, Run
 from procoro.scheduler.backlog import Backlog, Lane
 from procoro.scheduler.batching import TARGET, Batching
-from procoro.scheduler.fleet import WINDOW, Fleet, Sent, Worker
+from procoro.scheduler.crowds import LOADING, Crowds
+from procoro.scheduler.fleet import WINDOW, Crowd, Fleet, Sent, Worker
 from procoro.scheduler.messages import (
     Answer,
     Begun,
@@ -59,7 +60,6 @@ from procoro.scheduler.streams import Stream, Streams
 
 LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
 LONG_SPAN = 2 * LONG  # likewise behind a packet, when others have nothing to do
-LOADING = 10.0  # seconds granted to load a function, before the first call's timeout counts
 HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
 DEADLY = 1000  # workers lost in a row to one stream, before it is given up: half a minute
 
@@ -68,7 +68,8 @@ class Scheduler:
     """The state of one pool. `handle` is the only door; times are seconds of the caller's clock.
 
     `size` workers are kept; `most_calls` is `maxtasksperchild`, `memory_limit` bytes of one worker, `start_timeout`
-    the seconds in which a worker has to get ready.
+    the seconds in which a worker has to get ready. Of calls that may run beside each other, a worker runs `places`,
+    and can end one of them if they are `obeyed`.
     """
 
     def __init__(
@@ -77,11 +78,14 @@ class Scheduler:
         most_calls: int | None = None,
         memory_limit: int | None = None,
         start_timeout: float | None = None,
+        places: int = 1,
+        obeyed: bool = True,
     ) -> None:
         self.fleet = Fleet(size, most_calls)
         self.backlog = Backlog()
         self.batching = Batching()
-        self.streams = Streams(self.backlog, self.batching, size, self._do)
+        self.streams = Streams(self.backlog, self.batching, size, places, self._do)
+        self.crowds = Crowds(places, obeyed, self.fleet, self.batching, self.streams, self._take_back, self._do)
         self.memory_limit = memory_limit
         self.start_timeout = start_timeout
         self.short = False  # of memory
@@ -137,6 +141,12 @@ class Scheduler:
                 times.append(worker.since + self.start_timeout)
             if not worker.spans or worker.doom is not None:
                 continue
+            if worker.many:
+                if not worker.held:
+                    times.append(worker.since + HUNG)
+                elif worker.waiting and not worker.stuck:
+                    times.append(worker.since + LONG)
+                continue
             current = worker.current()
             if current is None:
                 times.append(worker.since + HUNG)
@@ -147,15 +157,19 @@ class Scheduler:
                 times.append(deadline)
         if self._wants_workers():
             times.append(self.fleet.not_before)
+        if (due := self.crowds.next_due()) is not None:
+            times.append(due)
         return min(times, default=None)
 
     def is_running(self, stream: int, number: int) -> bool:
         """Is this the call that some worker is in, as far as has been told?"""
-        workers = self.fleet.workers.values()
-        return any(
-            worker.is_in(stream, number) and (sent := worker.current()) is not None and worker.loaded == sent.number
-            for worker in workers
-        )
+        for worker in self.fleet.workers.values():
+            for crowd in worker.crowds():
+                if crowd.piece.stream == stream and crowd.is_running(number - crowd.piece.first):
+                    return True
+            if not worker.many and worker.is_in(stream, number):
+                return (sent := worker.current()) is not None and worker.loaded == sent.number
+        return False
 
     def busy(self) -> bool:
         """Is any call with a worker?"""
@@ -185,51 +199,83 @@ class Scheduler:
         """End a stream before its time: all its calls that have not begun."""
         self.streams.stop(stream, ending)
         for worker in self.fleet.workers.values():
-            if any(sent.piece.stream == stream.opened.stream for sent in worker.spans):
+            if any(sent.piece.stream == stream.opened.stream for sent in worker.spans.values()):
                 self._take_back(worker)
 
     # ------------------------------------------------------------------------------------------ sending
 
     def _fill(self, now: float) -> None:
-        """Give waiting calls to workers that have room, the idle ones first."""
+        """Give waiting calls to workers that have room."""
+        passed_over: list[Lane] = []
+        while (lane := self.backlog.next_lane(passed_over)) is not None:
+            if not self._is_many(lane):
+                if not self._hand_out(passed_over, now):
+                    return
+                continue
+            chosen = self.crowds.choose(lane)
+            if chosen is not None:
+                self._send(lane, *chosen, now)
+                if self.short:
+                    return
+            elif self.crowds.wants_to_be_apart(lane):
+                passed_over.append(lane)  # until a worker is empty; the others need not wait for that
+            else:
+                return
+
+    def _is_many(self, lane: Lane) -> bool:
+        return self.streams.of(lane.pieces[0]).opened.many
+
+    def _hand_out(self, passed_over: list[Lane], now: float) -> bool:
+        """Calls that run one after another: the idle workers first. False when no more can be sent."""
         for depth in range(WINDOW):
             for worker in self.fleet.room(depth):
-                lane = self.backlog.next_lane()
+                lane = self.backlog.next_lane(passed_over)
                 if lane is None:
-                    return
+                    return False
+                if self._is_many(lane):
+                    return True
                 if depth == 0 or self._tiny(worker, lane):
-                    self._send(worker, lane, now)
+                    self._send(lane, worker, self._packet(lane), now)
                     if self.short:
-                        return
+                        return False
+        return False
 
     def _tiny(self, worker: Worker, lane: Lane) -> bool:
         """Is the work at hand so short that a worker should hold a second packet?"""
-        for function in (worker.spans[0].function, self.streams.of(lane.pieces[0]).opened.function):
+        first = next(iter(worker.spans.values()))
+        for function in (first.function, self.streams.of(lane.pieces[0]).opened.function):
             seconds = self.batching.of(function).seconds
             if seconds is None or seconds > TARGET:
                 return False
         return self.fleet.capacity(worker) > 0
 
-    def _send(self, worker: Worker, lane: Lane, now: float) -> None:
+    def _packet(self, lane: Lane) -> int:
         head = lane.pieces[0]
         stream = self.streams.of(head)
         remaining = stream.remaining()
         if remaining is not None:
             remaining += lane.waiting
         size = self.streams.packet(stream, head.weight, remaining)
-        if stream.opened.chunk is None:
-            size = _even(head.count, size)
+        return _even(head.count, size) if stream.opened.chunk is None else size
+
+    def _send(self, lane: Lane, worker: Worker, size: int, now: float) -> None:
         piece = self.backlog.take(lane, min(size, self.fleet.capacity(worker)))
-        function = stream.opened.function
+        stream = self.streams.of(piece)
+        function, many = stream.opened.function, stream.opened.many
         expected = self.batching.expected(function, piece.count)
         self.backlog.charge(piece.stream, expected)
         self._span += 1
         if not worker.spans:
             worker.since = worker.span_since = now
-        worker.spans.append(Sent(self._span, piece, function, expected))
+        worker.many = many
+        if many:
+            crowd = worker.spans[self._span] = Crowd(self._span, piece, function, expected)
+            self.crowds.sent(worker, crowd, stream, now)
+        else:
+            worker.spans[self._span] = Sent(self._span, piece, function, expected)
         worker.calls += piece.count
         number = worker.number
-        self._do(Send(number, self._span, piece.stream, piece.first, piece.items, piece.offset, piece.count))
+        self._do(Send(number, self._span, piece.stream, piece.first, piece.items, piece.offset, piece.count, many))
 
     # ------------------------------------------------------------------------------- what workers tell
 
@@ -241,7 +287,11 @@ class Scheduler:
 
     def _on_begun(self, event: Begun, now: float) -> None:
         worker = self.fleet.workers.get(event.worker)
-        if worker is not None and worker.loaded < event.span:
+        if worker is None:
+            return
+        if worker.many:
+            self.crowds.on_begun(worker, event, now)
+        elif worker.loaded < event.span:
             worker.loaded = event.span
             worker.since = now
 
@@ -253,14 +303,22 @@ class Scheduler:
         stream = self.streams.of(sent.piece)
         self.fleet.deaths = stream.deaths = 0
         for run in event.runs:
+            if isinstance(sent, Crowd):
+                at = run.first - sent.piece.first
+                self._conclude(sent, at, self.crowds.on_recorded(worker, sent, run), stream, now)
+                continue
             at, sent.recorded = sent.recorded, sent.recorded + run.count
             assert run.first == sent.piece.first + at, f"{run} after {at} calls of {sent.piece}"
-            if run.ok:
-                self.batching.learn_bytes(sent.function, run.count, run.nbytes)
-            run.attempt = stream.attempt(run.first)
-            self.streams.conclude(sent.piece.cut(at, at + run.count), run, now)
+            self._conclude(sent, at, run, stream, now)
         if sent.recorded == sent.limit:
             worker.span_since = now
+
+    def _conclude(self, sent: Sent, at: int, outcome: Run | Fault, stream: Stream, now: float) -> None:
+        if isinstance(outcome, Run):
+            if outcome.ok:
+                self.batching.learn_bytes(sent.function, outcome.count, outcome.nbytes)
+            outcome.attempt = stream.attempt(outcome.first)
+        self.streams.conclude(sent.piece.cut(at, at + outcome.count), outcome, now)
 
     def _on_span_ended(self, event: SpanEnded, now: float) -> None:
         worker, sent = self._find(event.worker, event.span)
@@ -269,7 +327,7 @@ class Scheduler:
         assert event.ran == sent.recorded, f"span {event.span}: {event.ran} ran, {sent.recorded} recorded"
         self._moved(worker, now)
         worker.span_since = now
-        worker.spans.remove(sent)
+        del worker.spans[event.span]
         self.backlog.charge(sent.piece.stream, event.seconds - sent.expected)
         if event.ran:
             self.batching.learn(sent.function, event.ran, event.seconds)
@@ -279,7 +337,7 @@ class Scheduler:
 
     def _find(self, number: int, span: int) -> tuple[Worker | None, Sent | None]:
         worker = self.fleet.workers.get(number)
-        return worker, None if worker is None else worker.find(span)
+        return worker, None if worker is None else worker.spans.get(span)
 
     def _moved(self, worker: Worker, now: float) -> None:
         worker.since = now
@@ -290,6 +348,8 @@ class Scheduler:
         """The calls of a span from `start` on were not begun, and wait again."""
         if start < sent.limit:
             piece = sent.piece.cut(start, sent.limit)
+            if isinstance(sent, Crowd):
+                self.crowds.unsent(worker, sent, start)
             sent.limit = start
             worker.calls -= piece.count
             self.streams.wait(piece)
@@ -303,34 +363,51 @@ class Scheduler:
 
     def _on_cancelled(self, event: Cancelled, now: float) -> None:
         for worker in self.fleet.workers.values():
-            for sent in worker.spans:
+            for sent in worker.spans.values():
                 at = event.number - sent.piece.first
                 if sent.piece.stream == event.stream and sent.recorded <= at < sent.limit:
+                    if isinstance(sent, Crowd) and at in sent.ahead:
+                        continue
                     worker.questions.append(event)
                     self._take_back(worker)
                     return
-        self._answer(event, None)
+        self._answer(event, None, now)
 
-    def _answer(self, question: Cancelled, worker: Worker | None) -> None:
+    def _answer(self, question: Cancelled, worker: Worker | None, now: float) -> None:
         """Answer, now that it is known what `worker` is in and that all else waits."""
         stream, number = question.stream, question.number
         yes = self.streams.cancel(stream, number)
-        if not yes and question.kill and worker is not None and worker.is_in(stream, number):
-            yes = True
-            worker.sentence = (stream, number, FaultKind.KILLED)
-            self.streams.by_number[stream].killed.add(number)
+        if not yes and question.kill and worker is not None:
+            yes = self._end_call(worker, stream, number, now)
+            if yes:
+                self.streams.by_number[stream].killed.add(number)
         self._do(Answer(question.ticket, yes))
+
+    def _end_call(self, worker: Worker, stream: int, number: int, now: float) -> bool:
+        """End a call that runs. False if it does not."""
+        for crowd in worker.crowds():
+            at = number - crowd.piece.first
+            if crowd.piece.stream == stream and crowd.is_running(at):
+                self.crowds.end_call(worker, crowd, at, FaultKind.KILLED, now)
+                return True
+        if worker.many or not worker.is_in(stream, number):
+            return False
+        worker.sentence = (stream, number, FaultKind.KILLED)
+        return True
 
     def _on_taken_back(self, event: TakenBack, now: float) -> None:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
         worker.taking = False
-        for sent in reversed(worker.spans):
-            self._unsend(worker, sent, max(event.limits.get(sent.number, sent.limit), sent.recorded))
+        for sent in reversed(worker.spans.values()):
+            begun = sent.begun if isinstance(sent, Crowd) else sent.recorded
+            self._unsend(worker, sent, max(event.limits.get(sent.number, sent.limit), begun))
         questions, worker.questions = worker.questions, []
         for question in questions:
-            self._answer(question, worker)
+            self._answer(question, worker, now)
+        if worker.condemned is not None and (why := self.crowds.sentence(worker)) is not None:
+            self._kill(worker, why)
         if worker.sentence is not None:
             stream, number, kind = worker.sentence
             worker.sentence = None
@@ -353,10 +430,14 @@ class Scheduler:
 
     def _on_tick(self, event: Tick, now: float) -> None:
         self.streams.wake(now)
+        self.crowds.on_time(now)
         for worker in self.fleet.workers.values():
             if not worker.ready and self.start_timeout is not None and now >= worker.since + self.start_timeout:
                 self._kill(worker, FaultKind.TIMEOUT)
             if not worker.spans or worker.doom is not None:
+                continue
+            if worker.many:
+                self._look_after(worker, now)
                 continue
             current = worker.current()
             if current is None:
@@ -369,6 +450,19 @@ class Scheduler:
             elif self._is_late(worker, current, now):
                 self._take_back(worker)
 
+    def _look_after(self, worker: Worker, now: float) -> None:
+        """What waits in a worker that runs many calls, and could run in another, is taken back."""
+        if not worker.held:
+            if now >= worker.since + HUNG:
+                self._kill(worker, FaultKind.TIMEOUT)
+        elif worker.waiting and now >= worker.since + LONG:
+            worker.since = now
+            if worker.held - worker.waiting < self.crowds.places:  # it has room, and does not begin them
+                worker.stuck = True
+                self._take_back(worker)
+            elif self.backlog.next_lane() is None and any(self.fleet.room(0)):
+                self._take_back(worker)
+
     def _deadline(self, worker: Worker, sent: Sent) -> float | None:
         timeout = self.streams.of(sent.piece).opened.timeout
         if timeout is None:
@@ -378,7 +472,7 @@ class Scheduler:
 
     def _is_late(self, worker: Worker, sent: Sent, now: float) -> bool:
         """Is anything kept waiting: behind a long call, in a worker that does not take it up, or in a long packet?"""
-        behind = sum(sent.limit - sent.recorded for sent in worker.spans) > 1
+        behind = sum(one.limit - one.recorded for one in worker.spans.values()) > 1
         silent = worker.loaded != sent.number
         long_span = now >= worker.span_since + LONG_SPAN
         if long_span:
@@ -395,16 +489,36 @@ class Scheduler:
         if worker is None:
             return
         self.fleet.lose(worker, event.killed, now)
-        for sent in reversed(worker.spans):
+        if worker.many:
+            self._lose_crowds(worker, event, now)
+        for sent in reversed(worker.spans.values()):
+            if sent.many:
+                continue
             started = sent.number == event.begun and sent.recorded < sent.limit
             self._unsend(worker, sent, sent.recorded + started)
             if started:
                 self._blame(worker, sent, event.how, now)
         for question in worker.questions:
-            self._answer(question, None)
+            self._answer(question, None, now)
         if self.over is None and self.fleet.cannot_start():
             self._do(GiveUp(event.how))
             self._end_all(Fault(0, FaultKind.GAVE_UP, event.how))
+
+    def _lose_crowds(self, worker: Worker, event: WorkerLost, now: float) -> None:
+        """What had not begun waits again; what ran ends."""
+        faults = self.crowds.blame(worker, event.begun, event.how)
+        for crowd in worker.crowds():
+            self._unsend(worker, crowd, max(crowd.begun, *(at + 1 for one, at, _ in faults if one is crowd), 0))
+        deadly = set()
+        for crowd, at, fault in faults:
+            stream = self.streams.of(crowd.piece)
+            if fault.kind == FaultKind.DIED and stream not in deadly:
+                deadly.add(stream)
+                stream.deaths += 1
+            self.streams.conclude(crowd.piece.cut(at, at + 1), fault, now)
+        for stream in deadly:
+            if stream.deaths >= DEADLY:
+                self._stop(stream, Fault(0, FaultKind.GAVE_UP, event.how))
 
     def _blame(self, worker: Worker, sent: Sent, how: object, now: float) -> None:
         """The call that a dead worker was in: it alone fails."""
@@ -417,6 +531,14 @@ class Scheduler:
         self.streams.conclude(piece, fault, now)
         if stream.deaths >= DEADLY:
             self._stop(stream, Fault(0, FaultKind.GAVE_UP, how))
+
+    def _end_sent(self, worker: Worker, sent: Sent, ending: Fault) -> None:
+        if not isinstance(sent, Crowd):
+            self._unsend(worker, sent, sent.recorded)
+            return
+        self._unsend(worker, sent, sent.begun)
+        for at in sent.running():
+            self.streams.end_like(sent.piece.cut(at, at + 1), ending)
 
     def _wants_workers(self) -> bool:
         if self.over is not None or self.fleet.missing() <= 0:
@@ -439,8 +561,8 @@ class Scheduler:
         for stream in list(self.streams.by_number.values()):
             self.streams.stop(stream, ending)
         for worker in self.fleet.workers.values():
-            for sent in worker.spans:
-                self._unsend(worker, sent, sent.recorded)
+            for sent in worker.spans.values():
+                self._end_sent(worker, sent, ending)
             worker.spans.clear()
             self._kill(worker, ending.kind)
 
@@ -450,13 +572,18 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None or self.memory_limit is None or event.nbytes <= self.memory_limit:
             return
-        if worker.spans:
+        if worker.many and worker.held:
+            self.crowds.condemn(worker, FaultKind.MEMORY)
+        elif worker.spans:
             self._condemn(worker, FaultKind.MEMORY)
         elif worker.ready:
             self._retire(worker)
 
     def _on_memory_short(self, event: MemoryShort, now: float) -> None:
         self.short = event.short
+        for worker in self.fleet.workers.values():
+            if event.short and worker.waiting:
+                self._take_back(worker)
 
     # ------------------------------------------------------------------------------------------- the end
 

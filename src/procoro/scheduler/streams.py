@@ -32,6 +32,7 @@ class Stream:
     """The books of one stream of calls."""
 
     __slots__ = (
+        "apart",
         "asked",
         "asked_nbytes",
         "attempts",
@@ -70,6 +71,7 @@ class Stream:
         self.nbytes = 0.0  # of those, inputs or outcomes
         self.attempts: dict[int, int] = {}  # of calls that have failed and run again
         self.killed: set[int] = set()  # calls that are not to be run again
+        self.apart: set[int] = set()  # calls to be run again alone in a worker: each may have been its end
         self.deaths = 0  # workers lost to this stream's calls, one after another with no outcome between
         self.next = 0  # ordered: the first call that has not been delivered
         self.held: dict[int, Run | Fault] = {}  # ordered: outcomes that wait for those before them
@@ -98,11 +100,14 @@ class Stream:
 class Streams:
     """All streams of a pool. Touches no worker: calls come from here, and return with an outcome."""
 
-    def __init__(self, backlog: Backlog, batching: Batching, workers: int, do: Callable[[Effect], None]) -> None:
+    def __init__(
+        self, backlog: Backlog, batching: Batching, workers: int, places: int, do: Callable[[Effect], None]
+    ) -> None:
         self.backlog = backlog
         self.batching = batching
         self.workers = workers
-        self.most_items = MOST_ITEMS
+        self.places = places  # calls that a worker may run at once
+        self.most_items = max(MOST_ITEMS, 2 * workers * places - 1)
         self.most_nbytes = MOST_BYTES
         self.by_number: dict[int, Stream] = {}
         self.running = 0  # streams that have not ended
@@ -172,17 +177,27 @@ class Streams:
         for stream in self._pulled.values():
             if stream.asked:
                 continue
-            size = self.packet(stream)
-            mean = self.batching.of(stream.opened.function).seconds
-            packets = WINDOW + 1 if mean is not None and mean <= TARGET else 2
+            size, level = self._supply_of_many(stream) if stream.opened.many else self._supply(stream)
             at_hand = stream.open_calls - stream.resting
             items, nbytes = self._allowance(stream)
-            wanted = min(packets * self.workers * size - at_hand, items)
+            wanted = min(level - at_hand, items)
             if wanted > size:
                 wanted -= wanted % size  # whole packets, no crumbs
             if wanted > 0 and (wanted >= size or at_hand == 0):
                 self._ask(stream, wanted, nbytes)
                 self._do(Pull(stream.opened.stream, wanted, nbytes))
+
+    def _supply(self, stream: Stream) -> tuple[int, int]:
+        """How many inputs to ask for at a time, and up to how many to have."""
+        size = self.packet(stream)
+        mean = self.batching.of(stream.opened.function).seconds
+        packets = WINDOW + 1 if mean is not None and mean <= TARGET else 2
+        return size, packets * self.workers * size
+
+    def _supply_of_many(self, stream: Stream) -> tuple[int, int]:
+        """The same, of calls that run beside each other."""
+        ahead = self.batching.ahead(stream.opened.function, self.places)
+        return max(1, ahead // 2), self.workers * (self.places + 2 * ahead)
 
     def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
         """How many of its calls travel together. `weight`: bytes of one input; `remaining`: calls left, if known."""
@@ -198,7 +213,8 @@ class Streams:
         """How many items and bytes may be pulled now. Some items are always granted, so that no stream starves."""
         if not stream.window:
             nbytes = int(self.most_nbytes - stream.open_nbytes)
-            return (MOST_CALLS * self.workers * (WINDOW + 1), nbytes) if nbytes > 0 else (0, 0)
+            items = max(MOST_CALLS * (WINDOW + 1), 2 * self.places) * self.workers
+            return (items, nbytes) if nbytes > 0 else (0, 0)
         items = max(self.most_items - self.items, 2 * self.workers - stream.items)
         # Half of what is left: one who is asked and does not answer leaves room for the others.
         nbytes = int(self.most_nbytes - self.nbytes) // 2
@@ -281,6 +297,8 @@ class Streams:
         stream, number, attempt = self.of(piece), outcome.first, outcome.attempt
         failed = isinstance(outcome, Fault) or not outcome.ok
         if failed and attempt <= stream.opened.retries and stream.ending is None and number not in stream.killed:
+            if isinstance(outcome, Fault) and outcome.among > 1:
+                stream.apart.add(number)
             stream.attempts[number] = attempt
             stream.resting += 1
             self.backlog.put_off(piece, now + min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF))
@@ -300,6 +318,7 @@ class Streams:
         self._count(stream, 0, outcome.nbytes - nbytes)
         if stream.attempts:
             stream.attempts.pop(outcome.first, None)
+            stream.apart.discard(outcome.first)
         stream.killed.discard(outcome.first)
         for ready in stream.ready(outcome):
             self._do(Deliver(stream.opened.stream, ready))

@@ -7,19 +7,23 @@ the parent never waits for a worker.
 
 from __future__ import annotations
 
+import _socket
 import array
 import socket
 import struct
 from collections.abc import Sequence
 
+End = _socket.socket  # where gevent has patched, `socket.socket` is its own
+
 INLINE = 32 * 1024  # bytes of payload in a message
 LARGEST = 128 * 1024
 MOST_FDS = 253  # the kernel's own bound
 
-# Parent to worker
-SPAN, QUIT = b"S", b"Q"
+# Parent to worker; a span whose calls run beside each other, and the order to end one of them
+SPAN, QUIT, CROWD, END_CALL = b"S", b"Q", b"M", b"K"
 # Worker to parent
 READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", b"L"
+CROWDS_ENDED = b"D"
 # Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
 HANDLE, HANDLE_FOR_LIFE = b"H", b"h"
 # Parent to a process with one call: the caller's state, the call, and whether anybody has asked for its outcome
@@ -30,7 +34,9 @@ RETURNED, RAISED, LEFT = b"V", b"N", b"O"
 PREPARE, START, START_PROCESS, STARTED, EXITED = b"Z", b"F", b"G", b"W", b"X"
 
 # kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
-SPAN_HEAD = struct.Struct("<cBBBQIQQ")
+SPAN_HEAD = struct.Struct("<cBBHQIQQ")
+END_CALL_HEAD = struct.Struct("<cQI")  # kind, span, call
+CROWD_ENDED = struct.Struct("<QId")  # span, calls run, seconds of all of them
 ENDED_HEAD = struct.Struct("<cQId")  # kind, span, calls run, seconds
 BLOCK_HEAD = struct.Struct("<cQ")  # kind, the block's number
 START_HEAD = struct.Struct("<cQ")  # kind, ticket
@@ -41,18 +47,18 @@ EXITED_HEAD = struct.Struct("<cQi")  # kind, ticket, wait status
 PLAIN, EACH, PARTS, IN_BLOCK = 0, 1, 2, 8
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
+def pair() -> tuple[End, End]:
     """Two connected ends; neither is inherited by an exec."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def send(end: socket.socket, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
+def send(end: End, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
     """Send one message. Raises OSError if the other side is gone."""
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     end.sendmsg(pieces, ancillary, flags)
 
 
-def receive(end: socket.socket, flags: int = 0) -> tuple[bytes, list[int]]:
+def receive(end: End, flags: int = 0) -> tuple[bytes, list[int]]:
     """The next message and its descriptors; an empty one if the other side is gone."""
     arguments = LARGEST, socket.CMSG_SPACE(4 * MOST_FDS), flags | socket.MSG_CMSG_CLOEXEC
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import struct
 import threading
 import weakref
@@ -63,7 +62,7 @@ def collect(handle: Handle) -> int:
     return handle.key
 
 
-def send(end: socket.socket, handles: Iterable[Handle], kind: bytes = channel.HANDLE) -> None:
+def send(end: channel.End, handles: Iterable[Handle], kind: bytes = channel.HANDLE) -> None:
     """Send the descriptors of each, before the message with the value that holds them."""
     for handle in handles:
         fds = handle.lend()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -25,7 +24,7 @@ def pack(parts: Sequence[Parts]) -> tuple[bytes, list[int]]:
     return BESIDE, [blocks.write_parts(parts)]
 
 
-def send(end: socket.socket, kind: bytes, parts: Sequence[Parts]) -> None:
+def send(end: channel.End, kind: bytes, parts: Sequence[Parts]) -> None:
     """Send them as one message of this kind. Raises OSError if the other side is gone, or a block finds no room."""
     body, fds = pack(parts)
     try:

@@ -4,9 +4,12 @@ One memfd a worker: a header, and two slots, one for each span that the worker m
 every call of its span and the outcomes' bytes, one behind the other:
 
     header   taken | loaded            the span whose calls the worker runs, the one whose function it has loaded
+             beat                      when its event loop last turned, in ns of the monotonic clock; 0: it is idle
              end of slot 0 | of slot 1 the worker begins no call from here on (written by the parent)
+             (and cells of the ring)
     slot     cell 0 .. cell 1023       span number << 24 | kind << 22 | where the outcome's bytes end
              bytes
+    ring     for calls that run beside each other, see ring.py
 
 A cell is written by one aligned 64-bit store (`memoryview.cast("Q")` compiles to one; `struct` does not), after
 the bytes: the store is the commit of call k, and lets call k + 1 begin. Span numbers are never used twice in a
@@ -20,6 +23,7 @@ import os
 from collections.abc import Iterator
 
 from procoro import kernel
+from procoro.wire import ring
 
 CALLS = 1024  # in a span
 HEADER = 4096
@@ -27,15 +31,17 @@ CELLS = 8 * CALLS
 DATA = 1 << 20
 SLOT = CELLS + DATA
 SLOTS = 2
-SIZE = HEADER + SLOTS * SLOT
+RING = HEADER + SLOTS * SLOT
+SIZE = RING + ring.SIZE
 
 SPAN_BITS = 24  # below the span's number
 END_BITS = 22
 END_MASK = (1 << END_BITS) - 1
 
-VALUE, FAILURE, BIG_VALUE, BIG_FAILURE = range(4)  # the big ones name a block, see blocks.py
+# The big ones name a block, see blocks.py; a call that was cut has ended because it was asked to (only in the ring)
+VALUE, FAILURE, BIG_VALUE, BIG_FAILURE, CUT = range(5)
 
-TAKEN, LOADED, ENDS = 0, 1, 16  # cells of the header; those of different writers on different cache lines
+TAKEN, LOADED, BEAT, ENDS = 0, 1, 4, 16  # cells of the header; those of different writers on different cache lines
 
 
 class Record:
@@ -47,6 +53,7 @@ class Record:
         self._view = memoryview(self.memory)
         self.header = self._view[:HEADER].cast("Q")
         self.cells = [self._view[at : at + CELLS].cast("Q") for at in (HEADER + slot * SLOT for slot in range(SLOTS))]
+        self.ring = ring.Ring(fd, self._view, RING, self.header)
         self.data = [self._view[at : at + DATA] for at in (HEADER + slot * SLOT + CELLS for slot in range(SLOTS))]
 
     @classmethod
@@ -61,6 +68,7 @@ class Record:
 
     def close(self) -> None:
         """Give the memory and the descriptor back."""
+        self.ring.close()
         for view in (*self.cells, *self.data, self.header, self._view):
             view.release()
         self.memory.close()

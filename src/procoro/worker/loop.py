@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import pickle
-import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from importlib import import_module
 from time import perf_counter as clock  # by name: calls may patch the module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import pack_failure
 from procoro.wire.library import Reader
-from procoro.worker import output, state
+from procoro.worker import calling, output, state
 from procoro.worker.models import serial
+
+if TYPE_CHECKING:
+    from procoro.worker.crowd import Model
 
 
 def run(fds: list[int]) -> int:
     """The life of a worker, from its start request to its end; its exit code."""
     end_fd, record_fd, library_fd, state_fd, stdin, stdout, stderr = fds
-    end = socket.socket(fileno=end_fd)
+    end = channel.End(fileno=end_fd)
     os.dup2(stdin, 0)
     printed: list[bool] = []
     streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:
         file.seek(0)
-        caller, initializer, handed = pickle.load(file)
+        caller, initializer, handed, model, places = pickle.load(file)
     for fd in (stdin, stdout, stderr):
         os.close(fd)
     levels = state.put_on(caller)
     output.ForwardLogging(end, levels)
     for _ in range(handed):
         handles.arrive(*channel.receive(end))
-    worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed)
+    worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed, model, places)
     if worker.initialize(initializer):
         worker.serve()
     return 0
+
+
+class Span:
+    """Calls that were sent together."""
+
+    __slots__ = ("call", "inputs", "load", "number", "shape", "slot")
+
+    def __init__(
+        self,
+        number: int,
+        slot: int,
+        shape: int,
+        inputs: Sequence[Any],
+        load: Callable[[Any], Any] | None,
+        call: Callable[[Any], Any],
+    ) -> None:
+        self.number = number
+        self.slot = slot
+        self.shape = shape
+        self.inputs = inputs
+        self.load = load  # makes an input of what came; None: it came as it is
+        self.call = call  # runs the function with what came
 
 
 class Worker:
@@ -45,11 +71,13 @@ class Worker:
 
     def __init__(
         self,
-        end: socket.socket,
+        end: channel.End,
         memory: record.Record,
         library: Reader,
         streams: tuple[output.LineWriter, output.LineWriter],
         printed: list[bool],
+        model: str,
+        places: int,
     ) -> None:
         self.end = end
         self.memory = memory
@@ -60,7 +88,9 @@ class Worker:
         # A call that forks may return twice. The copy is noticed where it would flush.
         os.register_at_fork(after_in_child=lambda: printed.append(True))
         self._end_is = os.fstat(end.fileno())
-        self._blocks = 0
+        self._blocks = itertools.count(1)
+        self._crowds = model, places  # what runs calls beside each other, and how many
+        self._model: Model | None = None
         self._arrived: list[int] = []  # handles, for the next span
 
     def initialize(self, initializer: tuple[int, int, bytes] | None) -> bool:
@@ -70,7 +100,9 @@ class Worker:
                 length, place, arguments = initializer
                 self.library.catch_up(length)
                 function = self.library.function(place)
-                function(*pickle.loads(arguments))
+                value = function(*pickle.loads(arguments))
+                if isinstance(value, Coroutine):
+                    self.model().finish(value)
         except BaseException as error:
             self.flush()
             failure = pack_failure(error)
@@ -90,22 +122,46 @@ class Worker:
         try:
             while True:
                 message, fds = channel.receive(self.end)
+                if message[:1] in (channel.CROWD, channel.END_CALL):
+                    message, fds = self.model().serve(message, fds)  # until it has nothing to run, and this comes
                 kind = message[:1]
                 if kind == channel.SPAN:
                     self._run_span(message, fds)
-                    if self._arrived:
-                        handles.forget(self._arrived)
-                        self._arrived.clear()
-                elif kind == channel.HANDLE:
-                    self._arrived.append(handles.arrive(message, fds))
-                elif kind == channel.HANDLE_FOR_LIFE:
-                    handles.arrive(message, fds)
+                    handles.forget(self.arrived())
+                elif kind in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
+                    self.take_handle(message, fds)
                 else:  # to leave, or nobody is left to tell
                     return
         finally:
-            self._write_out()
+            self.write_out()
+
+    def model(self) -> Model:
+        """What runs calls beside each other here."""
+        if self._model is None:
+            name, places = self._crowds
+            self._model = import_module(f"procoro.worker.models.{name}").Model(self, places)
+        return self._model
+
+    def take_handle(self, message: bytes, fds: list[int]) -> None:
+        """A handle has come: for the next span, or for good."""
+        key = handles.arrive(message, fds)
+        if message[:1] == channel.HANDLE:
+            self._arrived.append(key)
+
+    def arrived(self) -> list[int]:
+        """The handles that have come for the span at hand."""
+        arrived, self._arrived = self._arrived, []
+        return arrived
 
     def _run_span(self, message: bytes, fds: list[int]) -> None:
+        span = self.unpack(message, fds, calling.as_plain_function)
+        began = clock()
+        ran = serial.run(self, span)
+        seconds = clock() - began
+        self.say_between(channel.ENDED_HEAD.pack(channel.ENDED, span.number, ran, seconds))
+
+    def unpack(self, message: bytes, fds: list[int], adapt: Callable[[Any], Any]) -> Span:
+        """Take a span up. `adapt`: makes of the function what is to be called."""
         _, shape, packing, slot, number, count, place, length = channel.SPAN_HEAD.unpack_from(message)
         self.memory.header[record.TAKEN] = number
         data = memoryview(message)[channel.SPAN_HEAD.size :]
@@ -115,9 +171,9 @@ class Worker:
                 data = blocks.map_received(fds)
             self.library.catch_up(length)
             if shape == codec.CARRIED:
-                function: Callable[..., Any] = serial.apply
+                function: Callable[..., Any] = calling.carried(adapt)
             else:
-                function = serial.as_plain_function(self.library.function(place))
+                function = adapt(self.library.function(place))
             inputs = codec.unpack_span(packing & ~channel.IN_BLOCK, data, count)
         except BaseException as error:
             function, inputs = _raiser(error), [None] * count
@@ -128,10 +184,7 @@ class Worker:
             elif packing & ~channel.IN_BLOCK == channel.PARTS:
                 load = _call
         self.memory.header[record.LOADED] = number
-        began = clock()
-        ran = serial.run(self, slot, number, function, shape, inputs, load)
-        seconds = clock() - began
-        self._say_between(channel.ENDED_HEAD.pack(channel.ENDED, number, ran, seconds))
+        return Span(number, slot, shape, inputs, load, calling.caller(function, shape, load))
 
     def _say(self, pieces: list[bytes], fds: Sequence[int] = ()) -> None:
         """Send a message, unless a call has closed our end: its number may be that of a file of the user's by now."""
@@ -143,7 +196,7 @@ class Worker:
             raise OSError(errno.EBADF, "a call has closed its worker's connection to the pool")
         channel.send(self.end, pieces, fds)
 
-    def _say_between(self, message: bytes) -> None:
+    def say_between(self, message: bytes) -> None:
         """Send a message between two calls. If it cannot be sent we leave, and no call is to be charged with that."""
         try:
             self._say([message])
@@ -154,26 +207,27 @@ class Worker:
 
     def look(self) -> None:
         """Let the parent know that there are new outcomes to read."""
-        self._say_between(channel.LOOK)
+        self.say_between(channel.LOOK)
 
     def put_block(self, parts: blocks.Parts) -> bytes:
         """Hand a block over before its outcome is recorded, so that whoever reads the record can have it."""
         self.flush()  # a copy ends here: its block would pass for that of the call
-        self._blocks += 1
+        number = next(self._blocks)
         fd = blocks.write_parts([parts])
         try:
-            self._say([channel.BLOCK_HEAD.pack(channel.BLOCK, self._blocks)], [fd])
+            self._say([channel.BLOCK_HEAD.pack(channel.BLOCK, number)], [fd])
         finally:
             os.close(fd)
-        return self._blocks.to_bytes(8, "little")
+        return number.to_bytes(8, "little")
 
     def flush(self) -> None:
         """Write out what calls have printed. A copy that a call has forked leaves here, as a program at its end."""
-        self._write_out()
+        self.write_out()
         if os.getpid() != self.pid:
             sys.exit()
 
-    def _write_out(self) -> None:
+    def write_out(self) -> None:
+        """Write out what calls have printed."""
         self.printed.clear()  # first: what a thread prints meanwhile is for the next time
         for stream in (*self.streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
             try:

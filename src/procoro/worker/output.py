@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import socket
 import sys
 from typing import Any
 
@@ -50,7 +49,7 @@ class ForwardLogging:
     Then every record that the caller's levels let through goes to the caller's handlers.
     """
 
-    def __init__(self, end: socket.socket, levels: dict[str, int] | None) -> None:
+    def __init__(self, end: channel.End, levels: dict[str, int] | None) -> None:
         self._end = end
         self._levels = levels
         if "logging" in sys.modules:

@@ -7,7 +7,6 @@ import os
 import pickle
 import select
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -30,7 +29,7 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
     end_fd, stdin, stdout, stderr = fds
-    end = socket.socket(fileno=end_fd)
+    end = channel.End(fileno=end_fd)
     os.dup2(stdin, 0)
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdin, stdout, stderr):
@@ -56,7 +55,7 @@ def run(fds: list[int]) -> int:
     return code & 0xFF
 
 
-def _receive(end: socket.socket) -> list[Callable[[], Any]]:
+def _receive(end: channel.End) -> list[Callable[[], Any]]:
     """The next message's pickles; handles that come before it are taken in, for as long as this process lives."""
     while True:
         message, fds = channel.receive(end)
@@ -70,7 +69,7 @@ def _receive(end: socket.socket) -> list[Callable[[], Any]]:
 class OneCall:
     """The call, and whom to tell how it ended."""
 
-    def __init__(self, end: socket.socket, interrupts: bool) -> None:
+    def __init__(self, end: channel.End, interrupts: bool) -> None:
         self._end = end
         self._interrupts = interrupts  # does the caller heed Ctrl-C?
         self._end_is = os.fstat(end.fileno())

@@ -12,7 +12,6 @@ import gc
 import os
 import select
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 
@@ -25,7 +24,7 @@ FEWEST = 4  # descriptors that come with a request: a connection and the standar
 
 def main(control_fd: int, lifeline: int) -> None:
     """Serve start requests until the other side is gone."""
-    control = socket.socket(fileno=control_fd)
+    control = channel.End(fileno=control_fd)
     os.closerange(3, min(control_fd, lifeline))
     os.closerange(min(control_fd, lifeline) + 1, max(control_fd, lifeline))
     os.closerange(max(control_fd, lifeline) + 1, os.sysconf("SC_OPEN_MAX"))
@@ -49,11 +48,11 @@ def _leave_it_to_the_caller(signum: int, frame: object) -> None:
 class Template:
     """The loop of the template process."""
 
-    def __init__(self, control: socket.socket, lifeline: int) -> None:
+    def __init__(self, control: channel.End, lifeline: int) -> None:
         self._control = control
         self._lifeline = lifeline
         self._children: dict[int, tuple[int, int]] = {}  # pidfd: ticket, pid
-        self._poll = select.poll()
+        self._poll = kernel.original("select", "poll")()
         self._poll.register(control, select.POLLIN)
 
     def run(self) -> None:
@@ -80,7 +79,7 @@ class Template:
             return
         process.interrupted.clear()
         try:
-            pid = os.fork()
+            pid = kernel.original("os", "fork")()
         except OSError as error:
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EAGAIN))
             for fd in fds:
@@ -92,7 +91,7 @@ class Template:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
             os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            kernel.original("os", "waitpid")(pid, 0)
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EMFILE))
             for fd in fds:
                 os.close(fd)
@@ -107,7 +106,7 @@ class Template:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         ticket, pid = self._children.pop(pidfd)
-        self._tell(channel.EXITED, ticket, os.waitpid(pid, 0)[1])
+        self._tell(channel.EXITED, ticket, kernel.original("os", "waitpid")(pid, 0)[1])
 
     def _tell(self, kind: bytes, ticket: int, number: int) -> None:
         try:

@@ -1,0 +1,274 @@
+"""Calls that run beside each other in this worker: which may begin next, and what has become of each.
+
+A model (see `models`) runs them: by threads, greenlets or tasks. All it has to do is to ask for a call when it has
+a place for one (`begin`), and to say how it went (`pack`, `end`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from pickle import dumps  # by name: calls may patch the modules
+from time import perf_counter as clock
+from typing import TYPE_CHECKING, Any, Protocol
+
+from procoro import kernel
+from procoro.wire import channel, handles, record
+from procoro.wire.blocks import BIG
+from procoro.worker import outcomes
+
+if TYPE_CHECKING:
+    from procoro.worker.heart import Heart
+    from procoro.worker.loop import Span, Worker
+
+FULL = 0.0005  # seconds to wait for the parent when there is no room for an outcome
+AT_A_TIME = 1000  # ends of spans in a message
+
+
+class Model(Protocol):
+    """What runs calls beside each other."""
+
+    def serve(self, message: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+        """Run calls, those of this message first; return the message that is not for a model, when it comes."""
+
+    def finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run this to its end before anything else."""
+
+
+class Crowd:
+    """A span whose calls run beside each other."""
+
+    __slots__ = ("begun", "handles", "open", "seconds", "span", "through")
+
+    def __init__(self, span: Span, arrived: list[int]) -> None:
+        self.span = span
+        self.handles = arrived
+        self.begun = 0  # calls
+        self.open = 0  # of those, not ended
+        self.through = False  # no more of it will begin
+        self.seconds = 0.0  # of all its calls
+
+
+class Call:
+    """One call that runs."""
+
+    __slots__ = ("at", "began", "crowd")
+
+    def __init__(self, crowd: Crowd, at: int) -> None:
+        self.crowd = crowd
+        self.at = at
+        self.began = clock()
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What the parent calls it."""
+        return self.crowd.span.number, self.at
+
+    def run(self) -> Any:
+        """Call the function."""
+        span = self.crowd.span
+        return span.call(span.inputs[self.at])
+
+
+class Feed:
+    """What a model takes calls from.
+
+    `adapt` makes of a function what is to be called; `ring_later` calls `ring` after so many seconds.
+    """
+
+    def __init__(self, worker: Worker, adapt: Callable[[Any], Any], ring_later: Callable[[float], object]) -> None:
+        self.context = copy_context()  # with what the initializer has set
+        self._worker = worker
+        self._ring_of = worker.memory.ring
+        self._adapt = adapt
+        self._ring_later = ring_later
+        self._waiting: deque[Crowd] = deque()
+        self.waiting = 0  # calls that have not begun
+        self._ended: list[bytes] = []
+        self._held: Counter[int] = Counter()  # handles, by the spans that need them
+        self._rang = 0.0
+        self._will_ring = False
+        self._sleep = kernel.original("time", "sleep")
+
+    def take_in(self, message: bytes, fds: list[int]) -> int:
+        """Take a message in; how many calls came with it. -1: it is not for us."""
+        kind = message[:1]
+        if kind == channel.CROWD:
+            arrived = self._worker.arrived()
+            self._held.update(arrived)
+            crowd = Crowd(self._worker.unpack(message, fds, self._adapt), arrived)
+            self._waiting.append(crowd)
+            self.waiting += len(crowd.span.inputs)
+            return len(crowd.span.inputs)
+        if kind in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
+            self._worker.take_handle(message, fds)
+            return 0
+        return -1
+
+    def begin(self) -> Call | None:
+        """The next call, which has begun by that; None if there is none, or if they were taken back."""
+        while self._waiting:
+            crowd = self._waiting[0]
+            span, at = crowd.span, crowd.begun
+            if self._ring_of.begin(span.slot, span.number, at):
+                crowd.begun += 1
+                crowd.open += 1
+                self.waiting -= 1
+                if crowd.begun == len(span.inputs):
+                    self._waiting.popleft()
+                    crowd.through = True
+                return Call(crowd, at)
+            self._waiting.popleft()
+            self.waiting -= len(span.inputs) - at
+            crowd.through = True
+            if not crowd.open:
+                self._say_ended(crowd)
+                self._announce()
+        return None
+
+    # ---- outcomes
+
+    def pack(self, call: Call, value: Any) -> tuple[int, bytes]:
+        """The kind and the bytes of a value."""
+        self._flush()
+        try:
+            body = dumps(value, 3)
+        except BaseException:
+            body = b""
+        if body and len(body) <= BIG:
+            return record.VALUE, body
+        span = call.crowd.span
+        kind, body, _ = outcomes.awkward(self._worker, value, body, False, span.inputs[call.at], span)
+        return outcomes.fit(self._worker, kind, body)
+
+    def pack_failure(self, call: Call, error: BaseException) -> tuple[int, bytes]:
+        """The kind and the bytes of an exception."""
+        if os.getpid() != self._worker.pid:
+            _leave(error)
+        self._flush()
+        span = call.crowd.span
+        body = outcomes.failure(self._worker, error, span.inputs[call.at], span)
+        return outcomes.fit(self._worker, record.FAILURE, body)
+
+    def end(self, call: Call, kind: int, body: bytes) -> None:
+        """Record how a call has ended."""
+        ring, crowd = self._ring_of, call.crowd
+        while not ring.has_room(len(body)):
+            self.ring()
+            self._sleep(FULL)
+        ring.write(crowd.span.number, call.at, kind, body, len(body) - (kind == record.VALUE))
+        crowd.seconds += clock() - call.began
+        crowd.open -= 1
+        if crowd.through and not crowd.open:
+            self._say_ended(crowd)
+        self._announce()
+
+    def _say_ended(self, crowd: Crowd) -> None:
+        self._ended.append(channel.CROWD_ENDED.pack(crowd.span.number, crowd.begun, crowd.seconds))
+        if crowd.handles:
+            self._held.subtract(crowd.handles)
+            handles.forget([key for key in crowd.handles if not self._held[key]])
+
+    # ---- telling
+
+    def _announce(self) -> None:
+        if self._will_ring:
+            return
+        if clock() - self._rang > outcomes.RING:
+            self.ring()
+        else:
+            self._will_ring = True
+            self._ring_later(outcomes.RING)
+
+    def ring(self) -> None:
+        """Let the parent know what is new."""
+        self._will_ring = False
+        self._rang = clock()
+        ended, self._ended = self._ended, []
+        for first in range(0, len(ended), AT_A_TIME):
+            self._worker.say_between(channel.CROWDS_ENDED + b"".join(ended[first : first + AT_A_TIME]))
+        if not ended:
+            self._worker.look()
+
+    def _flush(self) -> None:
+        """Write out what calls have printed. A copy that a call has forked ends here, as a program at its end."""
+        if self._worker.printed:
+            self._worker.write_out()
+            if os.getpid() != self._worker.pid:
+                os._exit(0)
+
+
+class Places:
+    """The calls that run, each by a runner (a task, a greenlet) that can be ended; and how many more there may be.
+
+    `start` starts a runner, which is to `begin` at once; `end` asks one to end.
+    """
+
+    def __init__(
+        self, feed: Feed, count: int, heart: Heart, start: Callable[[], object], end: Callable[[Any], object]
+    ) -> None:
+        self._feed = feed
+        self._count = count
+        self._heart = heart
+        self._start = start
+        self._end = end
+        self._runners: dict[tuple[int, int], Any] = {}  # by call
+        self._taken = 0  # also by runners that have not begun
+        self._asked: set[tuple[int, int]] = set()  # calls that were asked to end
+
+    def take_in(self, message: bytes, fds: list[int]) -> bool:
+        """Take a message in. False: it is not for a model."""
+        if message[:1] == channel.END_CALL:
+            _, span, at = channel.END_CALL_HEAD.unpack(message)
+            runner = self._runners.get((span, at))
+            if runner is not None:
+                self._asked.add((span, at))
+                self._end(runner)
+        elif self._feed.take_in(message, fds) < 0:
+            return False
+        self._fill()
+        return True
+
+    def _fill(self) -> None:
+        unborn = self._taken - len(self._runners)
+        for _ in range(min(self._count - self._taken, self._feed.waiting - unborn)):
+            self._taken += 1
+            self._start()
+        self._heart.beat_while(self._taken)
+
+    def begin(self, runner: Any) -> Call | None:
+        """A call for this runner; None: it is not needed. Chosen only now: until then, calls can be taken back."""
+        call = self._feed.begin()
+        if call is None:
+            self._taken -= 1
+        else:
+            self._runners[call.key] = runner
+        return call
+
+    def returned(self, call: Call, value: Any) -> None:
+        """A call has returned."""
+        self._leave(call, *self._feed.pack(call, value))
+
+    def raised(self, call: Call, error: BaseException, ends: type[BaseException]) -> None:
+        """A call has raised; `ends` is what it raises when it was asked to end."""
+        kind, body = self._feed.pack_failure(call, error)
+        was_asked = call.key in self._asked and isinstance(error, ends)
+        self._leave(call, record.CUT if was_asked else kind, body)
+
+    def _leave(self, call: Call, kind: int, body: bytes) -> None:
+        del self._runners[call.key]
+        self._asked.discard(call.key)
+        self._taken -= 1
+        self._feed.end(call, kind, body)
+        self._fill()
+
+
+def _leave(error: BaseException) -> None:
+    """A call forked, and its child raised: it ends as any program would."""
+    if isinstance(error, SystemExit):
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
+    sys.excepthook(type(error), error, error.__traceback__)
+    os._exit(1)

@@ -1,0 +1,93 @@
+"""What a call has come to, as bytes for the record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from procoro.wire import codec, record
+from procoro.wire.blocks import BIG, Parts
+from procoro.wire.exceptions import pack_failure
+
+if TYPE_CHECKING:
+    from procoro.worker.loop import Span, Worker
+
+RING = 0.001  # seconds after which outcomes that the parent has not been told of are announced
+
+
+def failure(worker: Worker, error: BaseException, given: Any, span: Span) -> bytes:
+    """The exception of a call, packed."""
+    if os.getpid() != worker.pid:
+        raise error  # a call forked, and its child raised: it ends as any program would
+    try:
+        shown = codec.short(given if span.load is None else span.load(given), span.shape)
+    except BaseException:  # the input itself does not unpickle: that is the error
+        shown = "..."
+    return _pack(error, shown)
+
+
+def _pack(error: BaseException, shown: str = "...") -> bytes:
+    try:
+        return pack_failure(error, shown)
+    except BaseException as bad:  # its own `__reduce__` or `__str__` wants to exit, say
+        from procoro.errors import RemoteError
+
+        name = f"{type(error).__module__}.{type(error).__qualname__}"
+        return pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
+
+
+def awkward(
+    worker: Worker, value: Any, packed: bytes, was_big: bool, given: Any, span: Span
+) -> tuple[int, bytes, bool]:
+    """Record a value that is large, or that C's pickler refuses (`packed` is empty); or perhaps not, if the last
+    one was large. Also says whether to expect large ones."""
+    if isinstance(value, Coroutine):  # of a plain function that returned it
+        import asyncio
+
+        try:
+            value, packed = asyncio.run(value), b""
+        except BaseException as error:
+            return record.FAILURE, failure(worker, error, given, span), False
+    try:
+        if not packed and not was_big:
+            packed = codec.pack_value(value)
+            if len(packed) <= BIG:
+                return record.VALUE, packed, False
+        # Nothing of bytes or a string can stand beside its pickle: it is not pickled again.
+        parts = Parts(packed, ()) if packed and type(value) in (bytes, str) else codec.pack_big_value(value)
+        if parts.nbytes <= BIG:
+            return record.VALUE, codec.pack_value(value), False
+    except MemoryError as error:
+        return record.FAILURE, _pack(error), False
+    except BaseException as error:
+        return record.FAILURE, _pack(_refused(value, error)), False
+    try:
+        return record.BIG_VALUE, worker.put_block(parts), True
+    except (OSError, MemoryError) as error:  # no descriptor is free, or no memory
+        return record.FAILURE, _pack(error), False
+
+
+def _refused(value: Any, error: BaseException) -> BaseException:
+    from procoro.errors import NotPicklable
+
+    try:
+        words = codec.describe_failure_to_pack(value, "result")
+    except BaseException:
+        words = f"result: {type(value).__name__}: it cannot be pickled: {error!r}"
+    refused = NotPicklable(words)
+    refused.__cause__ = error
+    return refused
+
+
+def fit(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
+    """As it is, or beside the record if it is large."""
+    return (kind, body) if len(body) <= BIG else into_block(worker, kind, body)
+
+
+def into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
+    """The slot is full, or a failure is large: its bytes go beside it."""
+    big = record.BIG_FAILURE if kind in (record.FAILURE, record.BIG_FAILURE) else record.BIG_VALUE
+    if kind in (record.BIG_FAILURE, record.BIG_VALUE):
+        return kind, body  # it is there already, and its name is 8 bytes: `room` keeps that much
+    return big, worker.put_block(Parts(body, ()))
