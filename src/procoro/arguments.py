@@ -66,6 +66,18 @@ def model(name: Any, concurrency: Any) -> tuple[str | None, int]:
     return name, number
 
 
+def iterable(value: Any) -> None:
+    """Something that `for` takes."""
+    kind = type(value)
+    if hasattr(kind, "__aiter__") and not hasattr(kind, "__iter__"):
+        raise TypeError(
+            f"{kind.__name__!r} object is not iterable but by `async for`: submit what it gives as it comes, as in "
+            "`results = [pool.submit(f, x) async for x in inputs]`"
+        )
+    if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
+        raise TypeError(f"{kind.__name__!r} object is not iterable")
+
+
 def callback(name: str, value: Any) -> None:
     """Something that can be called, or None."""
     if value is not None and not callable(value):

@@ -302,7 +302,7 @@ class Pool:
     ) -> MapResult[T]:
         """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
-        values = [tuple(arguments) for arguments in iterable]
+        values = [tuple(given) for given in _sequence(iterable)]
         return self._map(func, values, chunksize, callback, error_callback, codec.STAR)
 
     def _map(
@@ -365,8 +365,7 @@ class Pool:
     ) -> Stream[T]:
         limit = self._timeout if timeout is None else arguments.seconds("timeout", timeout)
         again = self._retries if retries is None else arguments.count("retries", retries, 0)
-        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
-            raise TypeError(f"{type(iterable).__name__!r} object is not iterable")
+        arguments.iterable(iterable)
         context = self._context(func, shape, limit)
         inbox = Inbox(context)
         self._stream(func, iterable, context, inbox, chunksize, again, window=True, ordered=ordered)
@@ -622,4 +621,5 @@ def _name_of(func: Any) -> str:
 
 
 def _sequence(iterable: Iterable[Any]) -> Sequence[Any]:
+    arguments.iterable(iterable)
     return iterable if isinstance(iterable, (tuple, range)) else list(iterable)

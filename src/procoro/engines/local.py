@@ -375,10 +375,11 @@ class LocalEngine:
             beat = member.record.header[record.BEAT]
             if not beat or now - beat < STANDING or member.pidfd < 0:
                 continue
+            size = os.fstat(member.record.fd).st_size
             if member.beat != beat:
-                member.beat = beat
+                member.beat, member.traced = beat, size
                 _send(member.pidfd, heart.SIGNAL)
-            elif (size := os.fstat(member.record.fd).st_size) > member.traced:
+            elif size > member.traced:
                 stack = os.pread(member.record.fd, size - member.traced, member.traced)
                 member.traced = size
                 yield member.pid, (now - beat) / 1e9, stack.decode(errors="replace")
