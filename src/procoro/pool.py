@@ -120,6 +120,8 @@ class Pool:
         self._open: tuple[Batch, Alike] | None = None
         given = tuple(initargs)
         template = TemplateProcess.acquire(patched=model == "greenlets")
+        if model not in (None, "serial"):
+            template.prepare({f"procoro.worker.models.{model}"} | ({"uvloop"} if model == "asyncio" else set()))
         try:
             _import_the_rest()
         except BaseException:
@@ -135,8 +137,6 @@ class Pool:
             self._model or "asyncio",
             places,
         )
-        if model == "asyncio":
-            template.prepare({"asyncio", "uvloop"})
         _pools.add(self)
         # Dropping the pool drops no call: what is left runs to its end, then the workers go.
         self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())

@@ -35,15 +35,15 @@ class Batch:
         self.many = False  # may they run beside each other?
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
-        self.looking = threading.RLock()  # held while a condition is made, or one is found missing
+        self.looking = threading.RLock()  # held while a condition is made, or one is found missing and done without
 
     def deliver(self, outcome: Run | Fault) -> None:
         """As in `Sink`."""
         outcomes = Outcomes(outcome, self.context)
         results = self.results[outcome.first : outcome.first + outcome.count]
-        with self.looking:
-            watched = [result for result in results if not result._settle_unwatched(outcomes)]
         awaiting: list[asyncio.Future[None]] = []
+        with self.looking:
+            watched = [result for result in results if not result._settle_unwatched(outcomes, awaiting)]
         for result in watched:
             result._settle_watched(outcomes, awaiting)
         wake(awaiting)
@@ -90,7 +90,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     # ---- the crank's side
 
-    def _settle_unwatched(self, outcomes: Outcomes) -> bool:
+    def _settle_unwatched(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> bool:
         """Settle it if nobody has a condition to be told by. False if somebody has."""
         known = self.__dict__
         if "_condition" in known:
@@ -99,6 +99,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             if outcomes.state == FINISHED:
                 self._outcomes = outcomes
             known["_state"] = outcomes.state
+            if "_awaiting" in known:
+                awaiting += known.pop("_awaiting")
         return True
 
     def _settle_watched(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> None:
@@ -216,11 +218,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         if self._state not in OVER:
             refuse_in_crank(self._batch.context.conductor)
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            with self._condition:
-                if self._state in OVER:
-                    waiting.set_result(None)
-                else:
-                    self._awaiting.append(waiting)
+            self._await(waiting)
             try:
                 yield from waiting
             except asyncio.CancelledError:
@@ -228,6 +226,22 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 context.conductor.tell(m.Cancelled(0, context.stream, self._index))
                 raise
         return self.result()
+
+    def _await(self, waiting: asyncio.Future[None]) -> None:
+        """Let `waiting` end when the call has."""
+        assert self._batch is not None
+        with self._batch.looking:  # a condition would take longer than all the rest
+            if "_condition" not in self.__dict__:
+                self._await_unless_over(waiting)
+                return
+        with self._condition:  # not within the other: who holds a condition may look for that of another result
+            self._await_unless_over(waiting)
+
+    def _await_unless_over(self, waiting: asyncio.Future[None]) -> None:
+        if self._state in OVER:
+            waiting.set_result(None)
+        else:
+            self.__dict__.setdefault("_awaiting", []).append(waiting)
 
     def __reduce__(self) -> Any:
         raise TypeError("a Result lives in one process: pass its value, `get()`, instead")
