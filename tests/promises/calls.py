@@ -1,5 +1,6 @@
 """What the workers run. Apart from the tests, so that a worker imports no pytest."""
 
+import asyncio
 import ctypes
 import mmap
 import os
@@ -275,6 +276,24 @@ class Marked:
         marks[x] += 1
         sum(range(x % 300))  # so that workers, and not the parent, are what is busy
         return self.factor * x + 3
+
+
+class MarkedWait(Marked):
+    """As `Marked`, and waits for a moment, so that others run beside it and end in another order."""
+
+    def __call__(self, x: int) -> int:
+        value = super().__call__(x)
+        time.sleep(0.001 * (x % 7))
+        return value
+
+
+class MarkedTask(Marked):
+    """As `MarkedWait`, awaited."""
+
+    async def __call__(self, x: int) -> int:  # type: ignore[override]
+        value = super().__call__(x)
+        await asyncio.sleep(0.001 * (x % 7))
+        return value
 
 
 class Deadly(Marked):

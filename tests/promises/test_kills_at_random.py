@@ -17,6 +17,12 @@ def test_every_call_has_its_own_outcome_once(tmp_path: Path, seed: int, ordered:
     assert figures["kills"] == 40 and figures["calls"] >= 200_000
 
 
+@pytest.mark.parametrize("model", ["asyncio", "greenlets", "threads"])
+def test_calls_beside_each_other_have_their_own_outcomes_once(tmp_path: Path, model: str) -> None:
+    figures = soak(tmp_path, 5_000, 8, 7, workers=2, ordered=model != "asyncio", model=model, concurrency=20)
+    assert figures["kills"] == 8 and figures["calls"] >= 5_000
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_with_retries_every_call_has_its_value(ordered: bool) -> None:
     with Pool(3, retries=20) as pool:
