@@ -7,7 +7,6 @@ follows from it.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import pickle
 import signal
@@ -19,9 +18,10 @@ from typing import Any
 from procoro import kernel
 from procoro.calls import Run, WorkerEnd
 from procoro.crank import Crank
+from procoro.engines.crowds import Crowds
 from procoro.engines.template import UNTOLD, TemplateProcess
 from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
-from procoro.wire import blocks, channel, codec, handles, record, ring
+from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
 from procoro.worker import heart, state
@@ -48,10 +48,7 @@ class Member:
             raise
         self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
         self.free = list(range(record.SLOTS))
-        self.crowds: dict[int, Crowd] = {}  # by number: spans whose calls run beside each other
-        self.new_slots = itertools.count()  # for their ends, in the ring: those that have never been used,
-        self.free_slots: list[int] = []  # and those that are free again
-        self.begun = 0  # as in the ring, when last looked at
+        self.crowds = Crowds(self.record)
         self.beat = 0  # the one at which its loop was found to stand still
         self.traced = record.SIZE  # what its stack was written up to
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
@@ -72,17 +69,6 @@ class Member:
         self.record.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
-
-
-class Crowd:
-    """A span whose calls run beside each other, as the engine holds it."""
-
-    __slots__ = ("end", "first", "slot")
-
-    def __init__(self, slot: int, first: int, count: int) -> None:
-        self.slot = slot
-        self.first = first
-        self.end = count  # the worker begins no call from here on
 
 
 class LocalEngine:
@@ -283,9 +269,7 @@ class LocalEngine:
             raise
         kind = channel.CROWD if many else channel.SPAN
         if many:
-            slot = member.free_slots.pop() if member.free_slots else next(member.new_slots)
-            member.record.ring.set_end(slot, span, len(items))
-            member.crowds[span] = Crowd(slot, first, len(items))
+            slot = member.crowds.add(span, first, len(items))
         else:
             slot = member.free.pop()
             member.record.set_end(slot, span, len(items))
@@ -324,9 +308,7 @@ class LocalEngine:
         for span, (recorded, _) in member.spans.items():
             # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
             recorded.lower_end(recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen))
-        may_have_begun = {span: self._begun(member, span) for span in member.crowds}
-        for span, begun in may_have_begun.items():
-            member.record.ring.set_end(member.crowds[span].slot, span, begun)
+        lowered = member.crowds.lower_ends()
         # From here the worker sees these ends before it begins another call, or we see that it has begun one.
         kernel.barrier()
         self._look(member)
@@ -335,23 +317,7 @@ class LocalEngine:
         for span, (recorded, _) in member.spans.items():
             begun = recorded.seen + 1 if span == taken else recorded.seen
             limits[span] = min(max(recorded.end, begun), recorded.count)
-        for span, begun in may_have_begun.items():
-            limits[span] = max(begun, self._begun(member, span))
-        for span, end in limits.items():
-            if span in member.crowds:
-                member.crowds[span].end = end
-        self._tell(TakenBack(number, limits))
-
-    def _begun(self, member: Member, span: int) -> int:
-        """How many calls of a crowd the worker may have begun."""
-        header = member.record.header
-        latest, begun = divmod(header[ring.BEGUN], 1 << ring.CALL_BITS)
-        if latest == span:
-            return min(begun, member.crowds[span].end)
-        if span < latest:
-            return member.crowds[span].end
-        is_loading = header[record.TAKEN] == span != header[record.LOADED]
-        return int(is_loading)  # its first call may be what it is in
+        self._tell(TakenBack(number, limits | member.crowds.limits(lowered)))
 
     def look(self) -> None:
         """Read all records."""
@@ -404,13 +370,10 @@ class LocalEngine:
 
     def _look_at_crowds(self, member: Member) -> None:
         runs: dict[int, list[Run]] = {}
-        for span, at, kind, cells, start, data in member.record.ring.read():
-            first = member.crowds[span].first + at
+        for span, first, kind, cells, start, data in member.crowds.outcomes():
             runs.setdefault(span, []).append(self._run(member, first, kind, cells, start, data))
-        begun = member.record.header[ring.BEGUN]  # after the outcomes: none of a call that has not begun
-        if begun != member.begun:
-            member.begun = begun
-            self._tell(Begun(member.number, *divmod(begun, 1 << ring.CALL_BITS)))
+        if (begun := member.crowds.begun()) is not None:
+            self._tell(Begun(member.number, *begun))
         for span, ended in runs.items():
             self._tell(Recorded(member.number, span, ended))
 
@@ -496,7 +459,7 @@ class LocalEngine:
     def _end_crowds(self, member: Member, message: bytes) -> None:
         self._look(member)
         for span, ran, seconds in channel.CROWD_ENDED.iter_unpack(message[1:]):
-            member.free_slots.append(member.crowds.pop(span).slot)
+            member.crowds.remove(span)
             self._tell(SpanEnded(member.number, span, ran, seconds))
 
 
