@@ -82,4 +82,4 @@ class Crowds:
         if span < latest:
             return end
         is_loading = header[record.TAKEN] == span != header[record.LOADED]
-        return int(is_loading)  # its first call may be what it is in
+        return min(int(is_loading), end)  # its first call may be what it is in, if that had not been taken back before
