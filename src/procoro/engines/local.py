@@ -13,6 +13,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from procoro import kernel
@@ -27,6 +28,8 @@ from procoro.wire.library import Library
 from procoro.worker import heart, state
 
 Tell = Callable[[Event], None]
+
+AGAIN = 0.002  # seconds, after which what found no room is sent again
 
 STANDING = 1_250_000_000  # ns after its last beat at which a loop stands still: a second, and the time to the next
 
@@ -52,6 +55,7 @@ class Member:
         self.beat = 0  # the one at which its loop was found to stand still
         self.traced = record.SIZE  # what its stack was written up to
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
+        self.unsent: deque[tuple[bytes, list[int]]] = deque()  # messages that found no room
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self.failure: Failure | None = None
         self.ready = False
@@ -64,6 +68,10 @@ class Member:
 
     def close(self) -> None:
         """Give all that it held back."""
+        for _, fds in self.unsent:
+            for fd in fds:
+                os.close(fd)
+        self.unsent.clear()
         self.end.close()
         self.theirs.close()
         self.record.close()
@@ -235,7 +243,7 @@ class LocalEngine:
         """Ask an idle worker to leave."""
         member = self._members.get(number)
         if member is not None:
-            self._send_to(member, [channel.QUIT], ())
+            self._send_to(member, member.end, [channel.QUIT])
 
     def close(self) -> None:
         """All workers are gone (or have to go, if this is the end by a bug): let the template go, too."""
@@ -262,7 +270,7 @@ class LocalEngine:
         try:
             self._teach(member)
             if packing & channel.PARTS:  # else there is no handle among them
-                handles.send(member.end, codec.handles_of(items))
+                handles.send(member.end, codec.handles_of(items), send=partial(self._send_to, member))
         except BaseException:
             if block is not None:
                 os.close(block)
@@ -275,7 +283,7 @@ class LocalEngine:
             member.record.set_end(slot, span, len(items))
             member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
         head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
-        self._send_to(member, [head, *pieces], () if block is None else (block,))
+        self._send_to(member, member.end, [head, *pieces], () if block is None else (block,))
         if block is not None:
             os.close(block)
 
@@ -283,20 +291,40 @@ class LocalEngine:
         """Send what came into the library since, and cannot be read there."""
         while member.taught < len(self._library.handles):
             handle = self._library.handles[member.taught]
-            handles.send(member.end, [handle], channel.HANDLE_FOR_LIFE)
+            handles.send(member.end, [handle], channel.HANDLE_FOR_LIFE, partial(self._send_to, member))
             member.taught += 1
 
-    def _send_to(self, member: Member, pieces: Sequence[bytes], fds: Sequence[int]) -> None:
-        try:
-            channel.send(member.end, pieces, fds)
-        except (BrokenPipeError, ConnectionError):
-            pass  # it is dead, and will be buried
+    def _send_to(self, member: Member, end: channel.End, pieces: Sequence[bytes], fds: Sequence[int] = ()) -> None:
+        """Send a message, behind those that have found no room so far: one who does not read holds nobody up."""
+        if not member.unsent:
+            try:
+                channel.send(end, pieces, fds)
+                return
+            except BlockingIOError:
+                self._crank.call_later(AGAIN, lambda: self._send_again(member))
+            except (BrokenPipeError, ConnectionError):
+                return  # it is dead, and will be buried
+        member.unsent.append((b"".join(pieces), [os.dup(fd) for fd in fds]))
+
+    def _send_again(self, member: Member) -> None:
+        while member.unsent and self._members.get(member.number) is member:
+            message, fds = member.unsent[0]
+            try:
+                channel.send(member.end, [message], fds)
+            except BlockingIOError:
+                self._crank.call_later(AGAIN, lambda: self._send_again(member))
+                return
+            except (BrokenPipeError, ConnectionError):
+                return
+            member.unsent.popleft()
+            for fd in fds:
+                os.close(fd)
 
     def end_call(self, number: int, span: int, call: int) -> None:
         """Ask a worker to end a call that it runs beside others."""
         member = self._members.get(number)
         if member is not None:
-            self._send_to(member, [channel.END_CALL_HEAD.pack(channel.END_CALL, span, call)], ())
+            self._send_to(member, member.end, [channel.END_CALL_HEAD.pack(channel.END_CALL, span, call)])
 
     def take_back(self, number: int) -> None:
         """Let the worker begin no call but the one it may be in."""

@@ -11,7 +11,7 @@ import pickle
 import struct
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -62,12 +62,17 @@ def collect(handle: Handle) -> int:
     return handle.key
 
 
-def send(end: channel.End, handles: Iterable[Handle], kind: bytes = channel.HANDLE) -> None:
+def send(
+    end: channel.End,
+    handles: Iterable[Handle],
+    kind: bytes = channel.HANDLE,
+    send: Callable[[channel.End, list[bytes], list[int]], None] = channel.send,
+) -> None:
     """Send the descriptors of each, before the message with the value that holds them."""
     for handle in handles:
         fds = handle.lend()
         try:
-            channel.send(end, [HEAD.pack(kind, handle.key, len(fds))], fds)
+            send(end, [HEAD.pack(kind, handle.key, len(fds))], fds)
         finally:
             _close(fds)
 
