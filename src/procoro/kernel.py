@@ -143,6 +143,15 @@ def started(pid: int) -> int:
     return 0 if fields[0] in b"ZX" else int(fields[19])
 
 
+def starved(pid: int) -> int:
+    """For how long a process's main thread has been ready to run, and had no core: ns; 0 if nobody can tell."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 if it is gone."""
     try:

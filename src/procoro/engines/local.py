@@ -52,7 +52,9 @@ class Member:
         self.spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
         self.free = list(range(record.SLOTS))
         self.crowds = Crowds(self.record)
-        self.beat = 0  # the one at which its loop was found to stand still
+        self.beat = 0  # the last one of its loop that was seen,
+        self.starved = 0  # and for how long it had waited for a core by then, in ns
+        self.asked = False  # where it stands, since that beat
         self.traced = record.SIZE  # what its stack was written up to
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
         self.unsent: deque[tuple[bytes, list[int]]] = deque()  # messages that found no room
@@ -363,20 +365,24 @@ class LocalEngine:
     def standing(self, now: int) -> Iterator[tuple[int, float, str]]:
         """The workers whose event loop stands still at `now` (ns of the monotonic clock): pid, seconds, stack.
 
-        Each is told once. The stack is asked for when that is first seen, and told at the next look.
+        Each is told once. The stack is asked for when that is first seen, and told at the next look. A worker that does
+        not get a core does not stand still.
         """
         for member in self._members.values():
             beat = member.record.header[record.BEAT]
-            if not beat or now - beat < STANDING or member.pidfd < 0:
+            if not beat or member.pidfd < 0:
                 continue
-            size = os.fstat(member.record.fd).st_size
             if member.beat != beat:
-                member.beat, member.traced = beat, size
-                _send(member.pidfd, heart.SIGNAL)
-            elif size > member.traced:
-                stack = os.pread(member.record.fd, size - member.traced, member.traced)
-                member.traced = size
-                yield member.pid, (now - beat) / 1e9, stack.decode(errors="replace")
+                member.beat, member.starved, member.asked = beat, kernel.starved(member.pid), False
+            elif now - beat >= STANDING and now - beat - kernel.starved(member.pid) + member.starved >= STANDING:
+                size = os.fstat(member.record.fd).st_size
+                if not member.asked:
+                    member.asked, member.traced = True, size
+                    _send(member.pidfd, heart.SIGNAL)
+                elif size > member.traced:
+                    stack = os.pread(member.record.fd, size - member.traced, member.traced)
+                    member.traced = size
+                    yield member.pid, (now - beat) / 1e9, stack.decode(errors="replace")
 
     def busy(self) -> list[int]:
         """The workers that there are."""
