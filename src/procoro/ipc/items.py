@@ -13,7 +13,7 @@ from procoro.wire import blocks
 SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 
 
-def dump(obj: Any, what: str) -> tuple[bytes, list[memoryview]]:
+def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     """The pickle, and the large buffers beside it. `what` it is, for the words of the error.
 
     Raises:
@@ -22,6 +22,8 @@ def dump(obj: Any, what: str) -> tuple[bytes, list[memoryview]]:
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+        if not buffers:
+            return body, ()
         if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
             buffers.clear()
             body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))

@@ -19,16 +19,17 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from queue import Empty, Full
 from time import monotonic
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from procoro import kernel
 from procoro.errors import ConsumerDied, QueueShutDown
-from procoro.ipc import items, mutex
+from procoro.ipc import items
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, ring, wait
+from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, wait
 from procoro.ipc.waiting import block as sleep_until
+from procoro.ipc.waiting import ring as wake
 
 T = TypeVar("T")
 HEAD = struct.Struct("<QQ")  # bytes and kind; of a jump, where to
@@ -38,11 +39,35 @@ FIRST_RING = 1 << 16  # bytes
 KEPT = 1 << 27  # bytes of the largest ring whose memory is used again and again: a larger one gives it back
 DUG = 1 << 22  # in pieces of so many bytes as it is read,
 SMALL = 1 << 20  # and of any but a small one while a reader waits in vain
-BIG = 64 * 1024  # bytes from which on a buffer is written from where it is
 STOPPED = 1.0  # seconds that one who must not wait waits for who is in the midst of a put or get
-LOOKS = 40  # at the count, before a reader sleeps: a wake-up costs 50 µs
+LOOKS = 40  # at the counts, before one sleeps: a wake-up costs 50 µs
 
-Packed = tuple[int, Sequence[bytes | memoryview], int]
+# The words. Those that writers write, those that readers write, and those that hardly anybody writes lie in cache lines
+# (8 words) of their own: else two processors would take them from each other with every item.
+BOUND, SHUT, READERS_SLEEP, WRITERS_SLEEP, JOINERS_SLEEP = range(FIRST_WORD, FIRST_WORD + 5)
+WRITER, END = 8, 15
+PUT = 16
+TAILS = 24  # two of three words: place in the ring, where the ring begins, its size
+READER, DONE = 32, 39
+TAKEN = 40
+HEADS = 48  # as TAILS
+FREED, FREED_IN = 54, 55  # how far the ring's memory is the writers' again; of which ring that is said
+CONSUMERS = 56
+
+Packed = tuple[int, bytes | Sequence[bytes | memoryview], int]
+
+
+class Ring:
+    """One ring, as this process sees it."""
+
+    __slots__ = ("at", "file", "memory", "room", "size", "start", "words")
+
+    def __init__(self, start: int, memory: memoryview, room: int = 0) -> None:
+        self.start, self.size = start, memory.nbytes
+        self.memory, self.words = memory, memory.cast("Q")
+        self.file = cast(mmap.mmap, memory.obj)  # a slice of that is bytes at once
+        self.at = len(self.file) - self.size  # where the ring begins there
+        self.room = room  # for the writer: as far as this, there was room when we last looked
 
 
 class SimpleQueue(Shared, Generic[T]):
@@ -60,28 +85,22 @@ class SimpleQueue(Shared, Generic[T]):
     WORDS = 512  # a page
     _counts: ClassVar[bool] = False  # who has taken what?
     MORE = FIRST_RING
-    WRITER, READER = FIRST_WORD, FIRST_WORD + mutex.WORDS
-    PUT = READER + mutex.WORDS
-    TAKEN, READERS_SLEEP, WRITERS_SLEEP, BOUND, SHUT, END, DONE, JOINERS_SLEEP = range(PUT + 1, PUT + 9)
-    FREED, FREED_IN = PUT + 9, PUT + 10  # how far the ring's memory is the writers' again; of which ring that is said
-    TAILS = PUT + 11  # two of three words: place in the ring, where the ring begins, its size
-    HEADS = TAILS + 6
-    CONSUMERS = HEADS + 6
 
     def __init__(self) -> None:
         super().__init__()
         start = 8 * self.WORDS
-        for place in (self.TAILS, self.HEADS):
+        for place in (TAILS, HEADS):
             self._words[place + 1], self._words[place + 2] = start, FIRST_RING
-        self._words[self.END] = start + FIRST_RING
-        self._words[self.FREED_IN] = start
+        self._words[END] = start + FIRST_RING
+        self._words[FREED_IN] = start
 
     def _prepare(self) -> None:
         self._closed = False
-        self._writer = Mutex(self, 1, self.WRITER)
-        self._reader = Mutex(self, 3, self.READER)
-        self._written = self._read = 8 * self.WORDS, self._more  # the rings that we write to and read from
-        self._room = 0  # as far as this, in that ring, there was room when we last looked
+        self._writer = Mutex(self, 1, WRITER)
+        self._reader = Mutex(self, 2, READER)
+        # The next item's number, its place and its ring: right for as long as no other process has put (or taken) one.
+        self._tail = self._head = -1, 0, Ring(8 * self.WORDS, self._more)
+        self._put_once = self._taken_once = 0  # as we last saw the counts of the other side: they only grow
 
     # ---- putting
 
@@ -106,67 +125,81 @@ class SimpleQueue(Shared, Generic[T]):
         if self._closed:
             raise ValueError(f"{self!r} is closed")
         if type(obj) is bytes:
-            return BYTES, (obj,), len(obj)
+            return BYTES, obj, len(obj)
         body, views = items.dump(obj, "item")
         if not views:
-            return PICKLE, (body,), len(body)
+            return PICKLE, body, len(body)
         pieces = items.join(body, views)
         return PARTS, pieces, sum(map(len, pieces))
 
     def _append_at_once(self, packed: Packed) -> bool:
         """For the writer, whose turn ends with it. False: there is no room."""
+        words = self._words
         try:
-            if self._words[self.SHUT]:
+            if words[SHUT]:
                 raise QueueShutDown(f"{self!r} was shut down")
-            bound = self._words[self.BOUND]
-            if bound and self._words[self.PUT] - self._words[self.TAKEN] >= bound:
-                return False
-            self._append(packed)
+            put = words[PUT]
+            bound = words[BOUND]
+            if bound and put - self._taken_once >= bound:
+                self._taken_once = words[TAKEN]
+                if put - self._taken_once >= bound:
+                    return False
+            self._append(put, packed)
             return True
         finally:
             self._writer.release()
 
-    def _append(self, packed: Packed) -> None:
-        kind, pieces, size = packed
+    def _append(self, put: int, packed: Packed) -> None:
+        kind, body, size = packed
         words = self._words
-        put = words[self.PUT]
-        tail = self.TAILS + 3 * (put & 1)
-        place, start, ring_size = words[tail], words[tail + 1], words[tail + 2]
+        number, place, ring = self._tail
+        if number != put:
+            tail = TAILS + 3 * (put & 1)
+            place = words[tail]
+            if words[tail + 1] != ring.start:
+                ring = self._ring(words[tail + 1], words[tail + 2])
+        at = place % ring.size
         whole = HEAD.size + size + (-size & ALIGNED - 1)
-        at = place % ring_size
-        if self._written[0] != start:
-            self._written, self._room = (start, self._map(start, ring_size)), 0
-        memory = self._written[1]
-        if at + whole > ring_size:  # it is not broken: it goes to the ring's beginning
-            whole += ring_size - at
-        if place + whole + HEAD.size > self._room:
-            self._room = self._look_for_room(start) + ring_size
-        drained = ring_size > KEPT and words[self.TAKEN] == put
-        if drained or place + whole + HEAD.size > self._room:
-            start, ring_size, larger = self._make_ring(FIRST_RING if drained else 2 * ring_size, size)
-            memory[at : at + HEAD.size] = HEAD.pack(ring_size << 8 | JUMP, start)
-            self._written = start, (memory := larger)
-            place = at = 0
-            self._room = ring_size
-            whole = HEAD.size + size + (-size & ALIGNED - 1)
-        elif at + HEAD.size + size > ring_size:
-            memory[at : at + HEAD.size] = HEAD.pack(PAD, 0)
-            at = 0
-        if size < BIG:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            memory[at : at + HEAD.size + size] = HEAD.pack(size << 8 | kind, 0) + body
+        if at + whole > ring.size or place + whole + HEAD.size > ring.room or ring.size > KEPT:
+            ring, place = self._make_room(put, ring, place, whole, size)
+            at = place % ring.size
+        ring.words[at >> 3] = size << 8 | kind
+        at += HEAD.size
+        if isinstance(body, bytes):
+            ring.memory[at : at + size] = body
         else:
-            memory[at : at + HEAD.size] = HEAD.pack(size << 8 | kind, 0)
-            at += HEAD.size
-            for piece in pieces:
-                memory[at : at + len(piece)] = piece
+            for piece in body:
+                ring.memory[at : at + len(piece)] = piece
                 at += len(piece)
-        following = self.TAILS + 3 * (put + 1 & 1)
-        words[following], words[following + 1], words[following + 2] = place + whole, start, ring_size
-        self._store(self.PUT, put + 1)
-        if words[self.READERS_SLEEP]:
-            words[self.READERS_SLEEP] = 0
-            ring(self._bell)
+        place += whole
+        tail = TAILS + 3 * (put + 1 & 1)
+        words[tail] = place
+        if words[tail + 1] != ring.start:
+            words[tail + 1], words[tail + 2] = ring.start, ring.size
+        self._store(PUT, put + 1)
+        self._tail = put + 1, place, ring
+        if words[READERS_SLEEP]:
+            words[READERS_SLEEP] = 0
+            wake(self._bell)
+
+    def _make_room(self, put: int, ring: Ring, place: int, whole: int, size: int) -> tuple[Ring, int]:
+        """Where there may be no room, or the ring ends: the ring and the place of the next item."""
+        at = place % ring.size
+        on = ring.size - at if at + whole > ring.size else 0  # it is not broken: it goes to the ring's beginning
+        needed = place + on + whole + HEAD.size
+        if needed > ring.room:
+            ring.room = self._look_for_room(ring.start) + ring.size
+        drained = ring.size > KEPT and self._words[TAKEN] == put
+        if drained or needed > ring.room:
+            larger = self._make_ring(FIRST_RING if drained else 2 * ring.size, size)
+            ring.memory[at : at + HEAD.size] = HEAD.pack(larger.size << 8 | JUMP, larger.start)
+            return larger, 0
+        if on:
+            ring.memory[at : at + HEAD.size] = HEAD.pack(PAD, 0)
+        return ring, place + on
+
+    def _ring(self, start: int, size: int) -> Ring:
+        return Ring(start, self._map(start, size))
 
     def _store(self, place: int, value: int) -> None:
         """Set a word after all that was written before, as other processes see it."""
@@ -177,22 +210,28 @@ class SimpleQueue(Shared, Generic[T]):
 
     def _look_for_room(self, start: int) -> int:
         """For the writer: how far, in the ring that begins there, memory has been freed."""
-        freed: int = self._words[self.FREED] if self._words[self.FREED_IN] == start else 0
+        freed: int = self._words[FREED] if self._words[FREED_IN] == start else 0
         return freed
 
-    def _make_ring(self, size: int, item: int) -> tuple[int, int, memoryview]:
-        start = self._words[self.END]
+    def _make_ring(self, size: int, item: int) -> Ring:
+        start = self._words[END]
         size = max(size, -(-2 * (item + 3 * HEAD.size) // mmap.PAGESIZE) * mmap.PAGESIZE)
         try:
             os.posix_fallocate(self._file, start, size)  # all of it: nobody is to die of touching it
-            memory = self._map(start, size)
+            ring = Ring(start, self._map(start, size), size)
         except OSError:
             kernel.punch_hole(self._file, start, size)
             raise
-        self._words[self.END] = start + size
-        return start, size, memory
+        self._words[END] = start + size
+        return ring
 
     def _putting(self, packed: Packed, deadline: float | None) -> Waiting[None]:
+        # Mostly it was only not our turn: a sleeper costs as much as ten items.
+        if (yield from self._turn(self._writer, deadline)) and self._append_at_once(packed):
+            return
+        for _ in range(LOOKS):
+            if not self.full():
+                break
         with Sleeper(self._bell, deadline) as sleeper:
             while True:
                 if not (yield from self._turn(self._writer, deadline)):
@@ -201,9 +240,9 @@ class SimpleQueue(Shared, Generic[T]):
                     return
                 if sleeper.late:
                     raise Full
-                self._words[self.WRITERS_SLEEP] = 1
+                self._words[WRITERS_SLEEP] = 1
                 kernel.barrier()  # a reader now sees this, or we see what it has taken
-                if self.full() and not self._words[self.SHUT]:
+                if self.full() and not self._words[SHUT]:
                     yield sleeper
 
     def _turn(self, mutex: Mutex, deadline: float | None) -> Waiting[bool]:
@@ -247,59 +286,68 @@ class SimpleQueue(Shared, Generic[T]):
     def _take(self) -> tuple[int, Any] | None:
         """For the reader: the next item, as it was packed; None if there is none."""
         words = self._words
-        taken = words[self.TAKEN]
-        if words[self.PUT] == taken:
-            return None
-        head = self.HEADS + 3 * (taken & 1)
-        place, start, ring_size = words[head], words[head + 1], words[head + 2]
+        taken = words[TAKEN]
+        if taken >= self._put_once:
+            self._put_once = words[PUT]
+            if taken >= self._put_once:
+                return None
+        number, place, ring = self._head
+        if number != taken:
+            head = HEADS + 3 * (taken & 1)
+            place = words[head]
+            if words[head + 1] != ring.start:
+                ring = self._ring(words[head + 1], words[head + 2])
         left = None
         while True:
-            if self._read[0] != start:
-                self._read = start, self._map(start, ring_size)
-            memory = self._read[1]
-            at = place % ring_size
-            size, where = HEAD.unpack_from(memory, at)
-            kind, size = size & 255, size >> 8
-            at += HEAD.size
+            at = place % ring.size
+            word = ring.words[at >> 3]
+            kind, size = word & 255, word >> 8
             if kind <= PARTS:
                 break
             if kind == PAD:
-                place += ring_size - at + HEAD.size
+                place += ring.size - at
             else:
-                left = start, ring_size
-                place, start, ring_size = 0, where, size
-        data = (bytearray if kind == PARTS else bytes)(memory[at : at + size])
-        following = self.HEADS + 3 * (taken + 1 & 1)
+                left = ring
+                place, ring = 0, self._ring(ring.words[(at >> 3) + 1], size)
+        at += HEAD.size
+        if kind == PARTS:
+            data: Any = bytearray(ring.memory[at : at + size])
+        else:
+            data = ring.file[ring.at + at : ring.at + at + size]
         place += HEAD.size + size + (-size & ALIGNED - 1)
-        words[following], words[following + 1], words[following + 2] = place, start, ring_size
+        head = HEADS + 3 * (taken + 1 & 1)
+        words[head] = place
+        if words[head + 1] != ring.start:
+            words[head + 1], words[head + 2] = ring.start, ring.size
         if self._counts:
             self._count_taken()
-        self._store(self.TAKEN, taken + 1)
-        if words[self.WRITERS_SLEEP]:
-            words[self.WRITERS_SLEEP] = 0
-            ring(self._bell)
+        self._store(TAKEN, taken + 1)
+        self._head = taken + 1, place, ring
+        if words[WRITERS_SLEEP]:
+            words[WRITERS_SLEEP] = 0
+            wake(self._bell)
         if left is not None:
-            kernel.punch_hole(self._file, *left)
-            words[self.FREED] = 0
-            words[self.FREED_IN] = start
-        self._free(place, start, ring_size)
+            kernel.punch_hole(self._file, left.start, left.size)
+            words[FREED] = 0
+            words[FREED_IN] = ring.start
+        if ring.size > KEPT:
+            place = self._dig(place, ring)
+        words[FREED] = place
         return kind, data
 
-    def _free(self, place: int, start: int, ring_size: int) -> None:
-        """Let writers have the memory up to this place again."""
-        words = self._words
-        if ring_size > KEPT:
-            freed = words[self.FREED]
-            place -= place % mmap.PAGESIZE
-            if place - freed < DUG:
-                return
-            first, last = freed % ring_size, place % ring_size
-            if first < last:
-                kernel.punch_hole(self._file, start + first, last - first)
-            else:
-                kernel.punch_hole(self._file, start + first, ring_size - first)
-                kernel.punch_hole(self._file, start, last)
-        words[self.FREED] = place
+    def _dig(self, place: int, ring: Ring) -> int:
+        """Give back the memory up to this place, if that is enough to be worth it; as far as it has been."""
+        freed: int = self._words[FREED]
+        place -= place % mmap.PAGESIZE
+        if place - freed < DUG:
+            return freed
+        first, last = freed % ring.size, place % ring.size
+        if first < last:
+            kernel.punch_hole(self._file, ring.start + first, last - first)
+        else:
+            kernel.punch_hole(self._file, ring.start + first, ring.size - first)
+            kernel.punch_hole(self._file, ring.start, last)
+        return place
 
     def _count_taken(self) -> None:
         """For those who count who has taken what."""
@@ -307,8 +355,10 @@ class SimpleQueue(Shared, Generic[T]):
     def _getting(self, deadline: float | None) -> Waiting[tuple[int, Any]]:
         words = self._words
         for _ in range(LOOKS):
-            if words[self.PUT] != words[self.TAKEN]:
-                break
+            if words[PUT] != words[TAKEN]:
+                packed = self._take_at_once()
+                if packed is not None:
+                    return packed
         with Sleeper(self._bell, deadline) as sleeper:
             while True:
                 if not (yield from self._turn(self._reader, deadline)):
@@ -319,9 +369,9 @@ class SimpleQueue(Shared, Generic[T]):
                     self._reader.release()
                 if packed is not None:
                     return packed
-                words[self.READERS_SLEEP] = 1
+                words[READERS_SLEEP] = 1
                 kernel.barrier()  # a writer now sees this, or we see what it has put
-                shut = words[self.SHUT]
+                shut = words[SHUT]
                 if not self.empty():
                     continue
                 if shut:
@@ -355,7 +405,7 @@ class SimpleQueue(Shared, Generic[T]):
             if not self._writer.acquire_at_once():
                 return
             try:
-                tail = self.TAILS + 3 * (self._words[self.PUT] & 1)
+                tail = TAILS + 3 * (self._words[PUT] & 1)
                 if self.empty() and self._words[tail + 2] > SMALL:
                     kernel.punch_hole(self._file, self._words[tail + 1], self._words[tail + 2])
             finally:
@@ -367,12 +417,12 @@ class SimpleQueue(Shared, Generic[T]):
 
     def empty(self) -> bool:
         """Is nothing in it, at this moment?"""
-        return bool(self._words[self.PUT] == self._words[self.TAKEN])
+        return bool(self._words[PUT] == self._words[TAKEN])
 
     def full(self) -> bool:
         """Is there no room, at this moment?"""
-        bound = self._words[self.BOUND]
-        return bool(bound and self._words[self.PUT] - self._words[self.TAKEN] >= bound)
+        bound = self._words[BOUND]
+        return bool(bound and self._words[PUT] - self._words[TAKEN] >= bound)
 
     def close(self) -> None:
         """This process will use it no more. What is in it stays there for the others."""
@@ -396,7 +446,7 @@ class Queue(SimpleQueue[T]):
         if isinstance(maxsize, bool) or not hasattr(type(maxsize), "__index__"):
             raise TypeError(f"maxsize must be a whole number, got {maxsize!r}")
         super().__init__()
-        self._words[self.BOUND] = max(0, int(maxsize))
+        self._words[BOUND] = max(0, int(maxsize))
 
     def put(self, obj: T, block: bool = True, timeout: float | None = None) -> None:
         """Put an item in, waiting up to `timeout` seconds for room (None: as long as it takes).
@@ -407,7 +457,7 @@ class Queue(SimpleQueue[T]):
             procoro.errors.QueueShutDown: the queue was shut down.
             ValueError: the queue is closed.
         """
-        deadline = _deadline(timeout)
+        deadline = None if timeout is None else _deadline(timeout)
         packed = self._pack(obj)
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
             sleep_until(self._putting(packed, deadline) if block else self._putting_now(packed))
@@ -438,7 +488,7 @@ class Queue(SimpleQueue[T]):
             ValueError: the queue is closed.
         """
         if block:
-            return self._get(_deadline(timeout))
+            return self._get(None if timeout is None else _deadline(timeout))
         packed = self._take_at_once()
         return self._unpack(packed if packed is not None else sleep_until(self._getting_now()))
 
@@ -458,14 +508,14 @@ class Queue(SimpleQueue[T]):
             finally:
                 self._reader.release()
         if packed is None:
-            if self._words[self.SHUT]:
+            if self._words[SHUT]:
                 raise QueueShutDown(f"{self!r} was shut down, and is empty")
             raise Empty
         return packed
 
     def qsize(self) -> int:
         """How many items are in it, at this moment."""
-        size: int = self._words[self.PUT] - self._words[self.TAKEN]
+        size: int = self._words[PUT] - self._words[TAKEN]
         return size
 
     def shutdown(self, immediate: bool = False) -> None:
@@ -478,7 +528,7 @@ class Queue(SimpleQueue[T]):
     def _shutting(self, immediate: bool) -> Waiting[None]:
         yield from self._turn(self._writer, None)
         try:
-            self._words[self.SHUT] = 1
+            self._words[SHUT] = 1
         finally:
             self._writer.release()
         if immediate:
@@ -488,7 +538,7 @@ class Queue(SimpleQueue[T]):
                     self._dropped()
             finally:
                 self._reader.release()
-        ring(self._bell)
+        wake(self._bell)
 
     def _dropped(self) -> None:
         """An item is gone that nobody will work on."""
@@ -516,7 +566,7 @@ class JoinableQueue(Queue[T]):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._table = Table(self._words, self.CONSUMERS)
+        self._table = Table(self._words, CONSUMERS)
 
     def _count_taken(self) -> None:
         # In the entry of a process: what it took, less what it has done, from a number that is never reached.
@@ -531,7 +581,7 @@ class JoinableQueue(Queue[T]):
 
     def _dropped(self) -> None:
         self._add(-1)
-        self._words[self.DONE] += 1
+        self._words[DONE] += 1
 
     def task_done(self) -> None:
         """An item that was taken has been worked on.
@@ -544,12 +594,12 @@ class JoinableQueue(Queue[T]):
     def _doing(self) -> Waiting[None]:
         yield from self._turn(self._reader, None)
         try:
-            if self._words[self.DONE] >= self._words[self.TAKEN]:
+            if self._words[DONE] >= self._words[TAKEN]:
                 raise ValueError("task_done() called too many times")
-            if self._words[self.JOINERS_SLEEP]:
-                ring(self._bell)
-                self._words[self.JOINERS_SLEEP] = 0
-            self._words[self.DONE] += 1
+            if self._words[JOINERS_SLEEP]:
+                wake(self._bell)
+                self._words[JOINERS_SLEEP] = 0
+            self._words[DONE] += 1
             self._add(-1)
         finally:
             self._reader.release()
@@ -568,14 +618,14 @@ class JoinableQueue(Queue[T]):
 
     def _joining(self) -> Waiting[None]:
         with Sleeper(self._bell, None) as sleeper:
-            while self._words[self.DONE] != self._words[self.PUT]:
+            while self._words[DONE] != self._words[PUT]:
                 yield from self._turn(self._reader, None)
                 try:
                     consumers = self._consumers()
-                    self._words[self.JOINERS_SLEEP] = 1
+                    self._words[JOINERS_SLEEP] = 1
                 finally:
                     self._reader.release()
-                if self._words[self.DONE] == self._words[self.PUT]:
+                if self._words[DONE] == self._words[PUT]:
                     return
                 sleeper.watch(consumers)
                 yield sleeper
@@ -584,7 +634,7 @@ class JoinableQueue(Queue[T]):
         """For the reader: who works on items. Raises if who took one is dead."""
         alive = [entry for entry in self._table.entries() if self._table.is_alive(entry)]
         held = sum(self._table.value(entry) - MIDDLE for entry in alive)
-        lost = self._words[self.TAKEN] - self._words[self.DONE] - held
+        lost = self._words[TAKEN] - self._words[DONE] - held
         if lost > 0:
             dead = sorted({self._table.pid(entry) for entry in self._table.dead()})
             raise ConsumerDied(
