@@ -1,7 +1,8 @@
 """A lock that its holder's death opens.
 
-The truth is a byte that the kernel has locked. Who waits holds a shared lock on the next byte, so that the kernel knows
-that, too; a word tells the holder's pid, so that who waits can watch it die. No table, nothing to repair.
+The truth is a byte that the kernel has locked. A word tells the holder's pid, so that who waits can watch it die;
+another gets a new number each time that somebody lies down to sleep, and each process that lets the lock go rings once
+for each number. No table, nothing to repair.
 
 The first process that takes it owns a *bias*: until another process comes, taking it is two words of memory and no
 system call (biased locking, as Java's virtual machine had it). Who comes second revokes that for good: it says so, lets
@@ -11,9 +12,7 @@ the kernel put a barrier into the owner (`membarrier`, see `kernel`), and then s
 from __future__ import annotations
 
 import fcntl
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from time import monotonic_ns
 
 from procoro import kernel
 from procoro.ipc import shared, waiting
@@ -23,26 +22,24 @@ from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting
 SPINS = 60  # looks before sleeping: what it is held for is short as a rule, and a wake-up costs 50 µs
 BUSY = BlockingIOError, PermissionError
 REVOKED = (1 << 64) - 1
+PID_BITS = 22  # of a sleep's number: the rest is the time
 # Its words
-HOLDER, SOMEBODY_WAITS, BIAS, WITHIN, OWNER, OWNER_STARTED = range(6)
+HOLDER, SLEEP, BIAS, WITHIN, OWNER, OWNER_STARTED = range(6)
 WORDS = 6
 
 kernel.accept_barriers()
 
 
 class Mutex:
-    """One lock on two bytes and six words of a shared object. Not fair: whoever comes at the right time has it."""
+    """One lock on a byte and six words of a shared object. Not fair: whoever comes at the right time has it."""
 
     __slots__ = (
         "_bell",
         "_biased",
         "_file",
         "_free",
-        "_nobody",
-        "_registering",
-        "_somebody",
         "_take",
-        "_waiting_here",
+        "_woken",
         "_words",
         "former",
         "held",
@@ -52,10 +49,7 @@ class Mutex:
         self._file, self._bell = owner._file, owner._bell
         self._words = owner._words[word : word + WORDS]
         self._take, self._free = lock_of(byte, fcntl.F_WRLCK), lock_of(byte, fcntl.F_UNLCK)
-        self._somebody = lock_of(byte + 1, fcntl.F_RDLCK)
-        self._nobody = lock_of(byte + 1, fcntl.F_WRLCK), lock_of(byte + 1, fcntl.F_UNLCK)
-        self._registering = threading.Lock()
-        self._waiting_here = 0
+        self._woken = 0  # the sleep for which we rang last
         self._biased = False
         self.held = False  # by this process
         self.former = 0  # pid of who held it before, if it died holding it
@@ -73,7 +67,7 @@ class Mutex:
                 return True
             words[WITHIN] = 0
             self._biased = False
-            if words[SOMEBODY_WAITS]:
+            if words[SLEEP] != self._woken:
                 self._wake()
         got = False
         try:
@@ -124,7 +118,7 @@ class Mutex:
         if self._biased:
             words[WITHIN] = 0
             self.held = False
-            if words[SOMEBODY_WAITS]:
+            if words[SLEEP] != self._woken:
                 self._wake()
             return
         words[HOLDER] = 0
@@ -132,21 +126,14 @@ class Mutex:
             fcntl.fcntl(self._file, SETLK, self._free)
         finally:
             self.held = False
-            if words[SOMEBODY_WAITS]:
+            if words[SLEEP] != self._woken:
                 self._wake()
 
     def _wake(self) -> None:
-        with self._registering:
-            if not self._waiting_here:
-                try:
-                    fcntl.fcntl(self._file, SETLK, self._nobody[0])
-                except BUSY:
-                    pass
-                else:  # nobody waits, and nobody can begin to, until we let go of this byte
-                    self._words[SOMEBODY_WAITS] = 0
-                    fcntl.fcntl(self._file, SETLK, self._nobody[1])
-                    return
+        """Ring once for each time that somebody lies down to sleep: it is heard 50 µs later."""
+        sleep = self._words[SLEEP]
         waiting.ring(self._bell)
+        self._woken = sleep
 
     def acquiring(self, deadline: float | None) -> Waiting[bool]:
         """Take it, waiting for it as long as need be. False: the deadline came first."""
@@ -154,29 +141,14 @@ class Mutex:
         for _ in range(SPINS):
             if not words[HOLDER] and self.acquire_at_once():
                 return True
-        with Sleeper(self._bell, deadline) as sleeper, self._registered():
+        with Sleeper(self._bell, deadline) as sleeper:
             while True:
+                words[SLEEP] = (monotonic_ns() << PID_BITS | shared.pid) & REVOKED
                 if self.acquire_at_once():
                     return True
                 if sleeper.late:
                     return False
-                holder = self._words[HOLDER] or (self._words[OWNER] if self._words[WITHIN] else 0)
+                holder = words[HOLDER] or (words[OWNER] if words[WITHIN] else 0)
                 if not (holder and sleeper.watch((holder,))):
                     sleeper.within(BRIEFLY)  # it has not yet said who it is, or is just dying
                 yield sleeper
-
-    @contextmanager
-    def _registered(self) -> Iterator[None]:
-        """While this lasts, whoever lets it go rings the bell."""
-        with self._registering:
-            if not self._waiting_here:
-                fcntl.fcntl(self._file, fcntl.F_OFD_SETLKW, self._somebody)
-            self._waiting_here += 1
-            self._words[SOMEBODY_WAITS] = 1
-        try:
-            yield
-        finally:
-            with self._registering:
-                self._waiting_here -= 1
-                if not self._waiting_here:
-                    fcntl.fcntl(self._file, SETLK, self._nobody[1])
