@@ -1,8 +1,9 @@
 """Memory in which large messages travel beside a socket, used again and again.
 
 A carrier is an anonymous file that its sender fills as a ring. The message tells where its bytes lie, and brings the
-file's descriptor; who receives it copies them out and sets the word before them to 0, which gives the place back. A
-fresh file for each message would cost a page fault for every 4 KiB, on both sides: three times the copy, measured.
+file's key and its descriptor, since any process may get it; who receives it copies them out and sets the word before
+them to 0, which gives the place back. A fresh file for each message would cost a page fault for every 4 KiB, on both
+sides: three times the copy, measured.
 """
 
 from __future__ import annotations
@@ -17,27 +18,28 @@ from procoro import kernel
 HEAD = 64  # bytes: a word, and room so that messages begin aligned
 LEAST = 1 << 21  # bytes of a carrier: small enough to stay in the processor's cache
 DEEP = 4  # messages that it holds, if they are large
+FREE = bytes(8)
 KNOWN = 4  # carriers that a receiver keeps mapped
 
 
 class Carrier:
-    """One such file, as its sender has it."""
+    """One such file, as its sender has it. Its descriptor is closed when nobody refers to it."""
+
+    fd = -1
 
     def __init__(self, message: int) -> None:
+        self.key = int.from_bytes(os.urandom(8), "little")
         self.size = max(LEAST, -(-DEEP * (message + HEAD) // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.fd = kernel.shared_file("procoro-carrier", 0)
-        try:
-            os.posix_fallocate(self.fd, 0, self.size)
-            self._memory = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
-        except BaseException:
-            os.close(self.fd)
-            raise
+        os.posix_fallocate(self.fd, 0, self.size)
+        self._memory = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        self._words = memoryview(self._memory).cast("Q")
         self._under_way: deque[int] = deque()  # where those begin that may not have been read, in their order
         self._end = 0  # of the last
 
     def load(self, pieces: Sequence[bytes | memoryview], size: int) -> int | None:
         """Where these bytes now are; None if there is no room."""
-        words = memoryview(self._memory).cast("Q")
+        words = self._words
         while self._under_way and not words[self._under_way[0] >> 3]:
             self._under_way.popleft()
         whole = HEAD + size + (-size & HEAD - 1)
@@ -60,10 +62,9 @@ class Carrier:
         self._end = start + whole
         return start
 
-    def close(self) -> None:
-        """The memory goes when who is still to read it has."""
-        self._memory.close()
-        os.close(self.fd)
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
 
 
 class Outgoing:
@@ -72,24 +73,20 @@ class Outgoing:
     def __init__(self) -> None:
         self._carrier: Carrier | None = None
 
-    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[int, int] | None:
-        """A carrier's descriptor, to be closed, and where in it these bytes are; None: too much is under way.
+    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[Carrier, int] | None:
+        """The carrier, and where in it these bytes are; None: too much is under way.
 
         Raises OSError if no memory or descriptor is left.
         """
         carrier = self._carrier
         if carrier is None or carrier.size < size + HEAD:
-            made = Carrier(size)
-            self.close()
-            self._carrier = carrier = made
+            self._carrier = carrier = Carrier(size)
         start = carrier.load(pieces, size)
-        return None if start is None else (os.dup(carrier.fd), start)
+        return None if start is None else (carrier, start)
 
     def close(self) -> None:
-        """Nothing more is sent."""
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            carrier.close()
+        """Nothing more is sent. The memory goes when who is still to read it has."""
+        self._carrier = None
 
 
 class Incoming:
@@ -98,21 +95,20 @@ class Incoming:
     def __init__(self) -> None:
         self._known: dict[int, mmap.mmap] = {}
 
-    def unload(self, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
+    def unload(self, key: int, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
         """A copy of the message there, whose place is free then. Closes the descriptor."""
         try:
-            status = os.fstat(fd)
-            memory = self._known.pop(status.st_ino, None)
+            memory = self._known.pop(key, None)
             if memory is None:
-                memory = mmap.mmap(fd, status.st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+                memory = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         finally:
             os.close(fd)
-        self._known[status.st_ino] = memory
+        self._known[key] = memory
         if len(self._known) > KNOWN:
             self._known.pop(next(iter(self._known))).close()
         at = start + HEAD
         copy = bytearray(memoryview(memory)[at : at + size]) if writable else memory[at : at + size]
-        memory[start : start + 8] = bytes(8)
+        memory[start : start + 8] = FREE
         return copy
 
     def close(self) -> None:

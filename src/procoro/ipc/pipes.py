@@ -19,23 +19,24 @@ from typing import Any, Self
 
 from procoro.errors import NotPicklable
 from procoro.ipc import items, shared
-from procoro.ipc.carriers import Incoming, Outgoing
+from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import channel, handles
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
 # The last byte of a message is its kind. All but small ones have a head: is the body in a carrier, handles that follow,
-# bytes, place in the carrier.
+# bytes, key of the carrier, place there.
 SMALL_PICKLE, SMALL_BYTES, PICKLE, BYTES, BYTES_OBJECT = range(5)
 KINDS = [bytes([kind]) for kind in range(5)]
-HEAD = struct.Struct("<BHQQ")
+HEAD = struct.Struct("<BHQQQ")
 KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
 MOST_DESCRIPTORS = 200  # in a message
 LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
 SPACE = socket.CMSG_SPACE(4 * channel.MOST_FDS)
 BUFFER = 1 << 20
-NO_ROOM = 0.0002  # seconds before it is looked whether a receiver has made room for a large message
+LOOKS = 40  # whether a receiver has made room for a large message: it needs 10 µs for one of 64 KiB
+NO_ROOM = 0.001  # seconds before it is looked again
 CLOEXEC, NOW = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)
 
 Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
@@ -210,16 +211,22 @@ class Connection:
         self._check_writable()
         kind, pieces, found = (SMALL_PICKLE, [packed[:-1]], ()) if isinstance(packed, bytes) else packed
         size = sum(len(piece) for piece in pieces)
-        fds: list[int] = []
-        place = 0
+        fds: list[int] = []  # to be closed here
+        carried: list[int] = []
+        carrier, key, place = None, 0, 0
         try:
             if size > INLINE:
+                looks = 0
                 while (loaded := self._of_this_process().load(pieces, size)) is None:
+                    looks += 1
+                    if looks < LOOKS:
+                        os.sched_yield()
+                        continue
                     if self._is_ready(select.POLLHUP):
                         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
                     yield self._until(0, deadline_of(NO_ROOM))
-                fds.append(loaded[0])
-                place, pieces = loaded[1], []
+                carrier, place = loaded
+                key, carried, pieces = carrier.key, [carrier.fd], []
             if kind == SMALL_PICKLE or (kind == BYTES and size <= INLINE):
                 pieces = [*pieces, KINDS[min(kind, SMALL_BYTES)]]
             else:
@@ -230,10 +237,10 @@ class Connection:
                     keys.append(KEYS.pack(handle.key, len(lent)))
                 if len(fds) > MOST_DESCRIPTORS:
                     raise NotPicklable(f"a message can carry {MOST_DESCRIPTORS} descriptors, and not {len(fds)}")
-                pieces = [HEAD.pack(size > INLINE, len(keys), size, place), *keys, *pieces, KINDS[kind]]
+                pieces = [HEAD.pack(carrier is not None, len(keys), size, key, place), *keys, *pieces, KINDS[kind]]
             while True:
                 try:
-                    channel.send(self._end, pieces, fds, NOW)
+                    channel.send(self._end, pieces, carried + fds, NOW)
                     return
                 except OSError as error:
                     if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
@@ -276,7 +283,7 @@ class Connection:
         kind = data[-1]
         if kind <= SMALL_BYTES:
             return kind, data, []
-        in_carrier, count, size, place = HEAD.unpack_from(data)
+        in_carrier, count, size, key, place = HEAD.unpack_from(data)
         fds = channel.descriptors(ancillary)
         whole = [KEYS.unpack_from(data, HEAD.size + index * KEYS.size) for index in range(count)]
         if len(fds) != in_carrier + sum(number for _, number in whole):
@@ -285,7 +292,7 @@ class Connection:
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
         body: Any = memoryview(data)[HEAD.size + count * KEYS.size : -1]
         if in_carrier:
-            body = self._of_this_process().unload(fds.pop(0), place, size, kind == PICKLE)
+            body = self._of_this_process().unload(key, fds.pop(0), place, size, kind == PICKLE)
         arrived = []
         for key, number in whole:
             arrived.append((key, fds[:number]))
@@ -393,15 +400,15 @@ class _Large:
         self._outgoing = Outgoing()
         self._incoming = Incoming()
 
-    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[int, int] | None:
+    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[Carrier, int] | None:
         """As in `Outgoing`."""
         with self._lock:
             return self._outgoing.load(pieces, size)
 
-    def unload(self, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
+    def unload(self, key: int, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
         """As in `Incoming`."""
         with self._lock:
-            return self._incoming.unload(fd, start, size, writable)
+            return self._incoming.unload(key, fd, start, size, writable)
 
     def close(self) -> None:
         """Nothing more is sent or received."""
