@@ -112,11 +112,9 @@ def barrier() -> None:
 
 def umask() -> int:
     """This process's umask, read without changing it."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    return 0o022
+    with open("/proc/self/status", "rb", 0) as file:
+        umask = file.read(1024).partition(b"\nUmask:")[2].partition(b"\n")[0]
+    return int(umask, 8) if umask else 0o022
 
 
 def cores() -> int:

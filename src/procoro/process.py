@@ -451,7 +451,7 @@ def _pack(process: Process) -> Call:
         modules.add(PICKLERS)
     interrupted = signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
     own = process._name, process._numbers, process._daemon, process._key
-    return Call((state.capture(), own, interrupted), definitions, call, found, modules)
+    return Call(state.capture(), (own, interrupted, definitions), call, found, modules)
 
 
 def _modules(process: Process) -> set[str]:

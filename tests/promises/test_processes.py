@@ -9,8 +9,10 @@ import pickle
 import random
 import signal
 import subprocess
+import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,58 @@ def test_its_life(gate: Gate) -> None:
     process.close()
     process.close()
     assert repr(process) == f"<Process name='Ada' parent={os.getpid()} closed>"
+
+
+class Word(str):
+    """A str that needs this module to be unpickled."""
+
+
+class Unheard(UserWarning):
+    """A warning of one's own."""
+
+
+def looks_around() -> Any:
+    mask = os.umask(0)
+    return (
+        os.environ.get("PROCORO_TEST"),
+        os.getcwd(),
+        mask,
+        sys.argv[-1],
+        sys.path[-1],
+        sys.getrecursionlimit(),
+        any(one[2] is Unheard for one in warnings.filters),
+        sys.modules["__main__"].__doc__,
+    )
+
+
+def test_each_has_the_state_that_its_caller_has_when_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with warnings.catch_warnings():  # the filters are put back
+        before = looks_around()
+        os.umask(before[2])
+        assert started(looks_around).result() == before
+        here = template()
+        monkeypatch.setenv("PROCORO_TEST", "1")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "first"])
+        monkeypatch.syspath_prepend(str(tmp_path))
+        sys.path.append("/no/such/first")
+        os.umask(0o27)
+        sys.setrecursionlimit(before[5] + 7)
+        try:
+            assert started(looks_around).result() == looks_around()
+            os.umask(0o27)
+            warnings.simplefilter("ignore", Unheard)  # what the template must not import
+            monkeypatch.setattr(sys, "argv", [*sys.argv, Word("second")])
+            there = started(looks_around).result()
+            assert (there, type(there[3])) == (looks_around(), Word)
+            assert there[0] == "1" and there[-2]
+        finally:
+            os.umask(before[2])
+            sys.path.remove("/no/such/first")
+            sys.setrecursionlimit(before[5])
+        monkeypatch.delenv("PROCORO_TEST")
+    assert started(looks_around).result()[0] is None
+    assert template() == here
 
 
 def test_it_is_another_process_each_time() -> None:

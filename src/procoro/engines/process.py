@@ -26,13 +26,13 @@ UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `mu
 class Call:
     """What a process is to do, packed."""
 
-    __slots__ = ("__weakref__", "call", "definitions", "handles", "modules", "state")
+    __slots__ = ("__weakref__", "about", "call", "handles", "modules", "state")
 
     def __init__(
-        self, state: Any, definitions: Any, call: Parts, found: Sequence[handles.Handle], modules: set[str]
+        self, state: bytes, about: Any, call: Parts, found: Sequence[handles.Handle], modules: set[str]
     ) -> None:
-        self.state = Parts(pickle.dumps(state, 5), ())
-        self.definitions = Parts(pickle.dumps(definitions, 5), ())
+        self.state = state  # of the caller
+        self.about = Parts(pickle.dumps(about, 5), ())
         self.call = call
         self.handles = found
         for handle in found:
@@ -114,7 +114,7 @@ class Child:
         assert call is not None
         fds: list[int] = []
         try:
-            body, fds = parcel.pack([call.definitions, call.call])
+            body, fds = parcel.pack([call.about, call.call])
             self._wait_until(lambda: self._there or self.ended, None)
             with self.changed:
                 if not self.ended:
@@ -209,9 +209,9 @@ class Child:
             self._template.on_death[self] = self._template_died
             self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
             self.crank.watch(self._end, self._listen)
-            parcel.send(self._end, channel.STATE, [self._state])
             fds = [self._theirs.fileno(), 0, 1, 2]
             self._template.prepare(self._modules)
+            self._template.put_on(self._state)
             self._template.start(fds, self._started, self._exited, channel.START_PROCESS)
         except (ConnectionError, BlockingIOError):
             self._bury(None, lost=True)  # the template has just died
@@ -250,6 +250,7 @@ class Child:
 
     def _exited(self, status: int) -> None:
         if status < 0:
+            self._template.put_off_state()
             self._bury(None, failed=OSError(-status, os.strerror(-status)))
         else:
             self._bury(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from procoro import kernel
-from procoro.wire import channel
+from procoro.wire import channel, parcel
+from procoro.wire.blocks import Parts
 
 if TYPE_CHECKING:
     from procoro.crank import Crank
@@ -39,6 +41,7 @@ class TemplateProcess:
         self.alive = True
         self._ticket = 0
         self._prepared: set[str] = set()
+        self._worn = b""
         self._waiting: dict[int, tuple[Started, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
         self.control, theirs = channel.pair()
@@ -117,6 +120,16 @@ class TemplateProcess:
                 channel.send(self.control, [channel.PREPARE, " ".join(sorted(new)).encode()])
             except OSError:
                 pass  # it is gone, or busy: then they do
+
+    def put_on(self, state: bytes) -> None:
+        """Let those with one call that are forked from now on have this state. Raises OSError as `start` does."""
+        if state != self._worn:
+            parcel.send(self.control, channel.STATE, [Parts(pickle.dumps(state, 5), ())])
+            self._worn = state
+
+    def put_off_state(self) -> None:
+        """It may not have received the state: it is sent again the next time."""
+        self._worn = b""
 
     def start(self, fds: list[int], started: Started, exited: Exited, kind: bytes = channel.START) -> None:
         """Fork a worker (or another `kind`) that gets these descriptors. Raises OSError if the template is gone."""

@@ -26,12 +26,13 @@ READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", 
 CROWDS_ENDED = b"D"
 # Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
 HANDLE, HANDLE_FOR_LIFE = b"H", b"h"
-# Parent to a process with one call: the caller's state, the call, and whether anybody has asked for its outcome
-STATE, CALL, ASKED, UNASKED = b"T", b"C", b"A", b"U"
+# Parent to a process with one call: the call, and whether anybody has asked for its outcome
+CALL, ASKED, UNASKED = b"C", b"A", b"U"
 # Back: its target has returned, has raised (and wants to know whether anybody asked), or has called `sys.exit`
 RETURNED, RAISED, LEFT = b"V", b"N", b"O"
-# Parent to template (modules to import; for a worker; for a process with one call), template to parent
-PREPARE, START, START_PROCESS, STARTED, EXITED = b"Z", b"F", b"G", b"W", b"X"
+# Parent to template (modules to import; the caller's state, for processes with one call; for a worker; for such a
+# process), template to parent
+PREPARE, STATE, START, START_PROCESS, STARTED, EXITED = b"Z", b"T", b"F", b"G", b"W", b"X"
 
 # kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
 SPAN_HEAD = struct.Struct("<cBBHQIQQ")

@@ -19,6 +19,8 @@ from procoro.worker import output, state
 
 ANSWER = 1.0  # seconds that the caller is given to say whether anybody has asked for the outcome
 
+# Without the search for the names of signals and handlers that is around it: 40 µs in a process just forked
+set_handler: Any = getattr(signal.signal, "__wrapped__", signal.signal)
 TERMINATION = signal.getsignal(signal.SIGTERM)  # of the template
 
 interrupted: list[int] = []  # a Ctrl-C that came before the call could take it
@@ -34,20 +36,13 @@ def run(fds: list[int]) -> int:
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdin, stdout, stderr):
         os.close(fd)
-    (load,) = _receive(end)
-    caller, own, interrupts = load()
-    levels = state.put_on(caller)
-    state.name, state.numbers, state.daemon, authkey = own
-    if authkey is not None:
-        from multiprocessing import process
-
-        process.current_process().authkey = authkey
+    levels = state.Ahead.complete()
     output.ForwardLogging(end, levels)
     if TERMINATION is not signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        set_handler(signal.SIGTERM, signal.SIG_DFL)
     code = 1
     try:
-        code = OneCall(end, interrupts).run()
+        code = OneCall(end).run()
     except KeyboardInterrupt:  # while it was telling
         pass
     finally:
@@ -69,10 +64,9 @@ def _receive(end: channel.End) -> list[Callable[[], Any]]:
 class OneCall:
     """The call, and whom to tell how it ended."""
 
-    def __init__(self, end: channel.End, interrupts: bool) -> None:
+    def __init__(self, end: channel.End) -> None:
         self._end = end
-        self._interrupts = interrupts  # does the caller heed Ctrl-C?
-        self._end_is = os.fstat(end.fileno())
+        self._end_is = _which(end)
         self._pid = os.getpid()
         self._given: Any = (), {}  # arguments, for the words of its errors
 
@@ -96,11 +90,16 @@ class OneCall:
     def _run(self) -> Any:
         """Where a call is unpacked. (Its handles have come before it.)"""
         global current
-        signal.signal(signal.SIGINT, signal.default_int_handler if self._interrupts else signal.SIG_IGN)
-        if interrupted and self._interrupts:
+        about, call = _receive(self._end)
+        (state.name, state.numbers, state.daemon, authkey), heeds_interrupts, definitions = about()
+        set_handler(signal.SIGINT, signal.default_int_handler if heeds_interrupts else signal.SIG_IGN)
+        if interrupted and heeds_interrupts:
             raise KeyboardInterrupt
-        definitions, call = _receive(self._end)
-        twin.define(definitions())
+        if authkey is not None:
+            from multiprocessing import process as theirs
+
+            theirs.current_process().authkey = authkey
+        twin.define(definitions)
         process = call()
         if isinstance(process, tuple):
             target, args, kwargs = process
@@ -116,8 +115,8 @@ class OneCall:
         return value
 
     def _return(self, value: Any) -> None:
-        if value is None:
-            self._say(channel.RETURNED, Parts(NOTHING, ()))
+        if type(value) in PLAIN:
+            self._say(channel.RETURNED, Parts(pickle.dumps(value, 5), ()))
             return
         try:
             with handles.collecting() as found:
@@ -133,7 +132,7 @@ class OneCall:
     def _say(self, kind: bytes, parts: Parts) -> bool:
         """Tell the caller; False if that cannot be done. The call may have closed our end, or forked and returned."""
         try:
-            if os.getpid() != self._pid or not os.path.samestat(os.fstat(self._end.fileno()), self._end_is):
+            if os.getpid() != self._pid or _which(self._end) != self._end_is:
                 return False
             parcel.send(self._end, kind, [parts])
         except OSError:
@@ -147,7 +146,13 @@ class OneCall:
         return bool(poll.poll(ANSWER * 1000)) and channel.receive(self._end)[0] == channel.ASKED
 
 
-NOTHING = pickle.dumps(None, 5)
+def _which(end: channel.End) -> tuple[int, int]:
+    """Which socket it is, whatever its number."""
+    status = os.fstat(end.fileno())
+    return status.st_dev, status.st_ino
+
+
+PLAIN = frozenset({type(None), bool, int, float})  # small, and nothing can be the matter with them
 
 
 def _not_picklable(value: Any, error: Exception) -> Exception:
@@ -195,4 +200,4 @@ def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
 
 
 def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_handler(signal.SIGINT, signal.SIG_IGN)

@@ -16,9 +16,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from procoro import kernel
-from procoro.wire import channel
-from procoro.worker import loop, output, process
+from procoro.wire import channel, parcel
+from procoro.worker import loop, output, process, state
 
+OWN_PATH = sys.path[1:]  # without where procoro is: see `_spawn`
 FEWEST = 4  # descriptors that come with a request: a connection and the standard streams
 
 
@@ -51,6 +52,7 @@ class Template:
     def __init__(self, control: channel.End, lifeline: int) -> None:
         self._control = control
         self._lifeline = lifeline
+        self._has_state = False  # of the caller, for processes with one call
         self._children: dict[int, tuple[int, int]] = {}  # pidfd: ticket, pid
         self._poll = kernel.original("select", "poll")()
         self._poll.register(control, select.POLLIN)
@@ -68,11 +70,25 @@ class Template:
                 if message[:1] == channel.PREPARE:
                     _prepare(message[1:].decode().split())
                     continue
+                if message[:1] == channel.STATE:
+                    self._put_on(message, fds)
+                    continue
                 kind, ticket = channel.START_HEAD.unpack(message)
                 self._fork(ticket, fds, loop.run if kind == channel.START else process.run)
 
+    def _put_on(self, message: bytes, fds: Sequence[int]) -> None:
+        try:
+            (load,) = parcel.unpack(message, fds)
+        except OSError:  # no descriptor was free for it
+            self._has_state = False
+            return
+        state.Ahead.put_on(load())
+        gc.freeze()
+        self._has_state = True
+
     def _fork(self, ticket: int, fds: list[int], life: Callable[[list[int]], int]) -> None:
-        if len(fds) < FEWEST:  # no descriptor was free for the rest
+        # Too few: no descriptor was free for the rest.
+        if len(fds) < FEWEST or not (self._has_state or life is loop.run):
             self._tell(channel.EXITED, ticket, -errno.EMFILE)
             for fd in fds:
                 os.close(fd)
@@ -136,9 +152,11 @@ class Template:
 
 def _prepare(modules: Sequence[str]) -> None:
     """Import what every process to come would import for itself. What fails here may be found there."""
+    path, sys.path[:] = sys.path[:], OWN_PATH
     for name in modules:
         try:
             __import__(name)
         except Exception:
             pass
+    sys.path[:] = path
     gc.freeze()
