@@ -9,8 +9,8 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from procoro import arguments, kernel
 from procoro.calls import FaultKind, is_async
@@ -148,7 +148,13 @@ class Pool:
 
     # ------------------------------------------------------------------------------------- single calls
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]:
+    @overload
+    def submit(self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Result[T]: ...
+
+    def submit(self, fn: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Result[Any]:
         """Run `fn(*args, **kwargs)` in a worker; return at once.
 
         Of a function of `__main__`, a submit sees which objects its globals are, not what has been changed
@@ -235,10 +241,32 @@ class Pool:
             )
             self._conductor.open_whole(opened, place or 0, shape, batch, items, nbytes)
 
-    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
+    @overload
+    def apply(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+    ) -> T: ...
+
+    @overload
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T: ...
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
         """Run `func(*args, **kwds)` in a worker and wait for its result."""
         return self._submit(func, tuple(args), kwds or {}).get()
 
+    @overload
+    def apply_async(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Result[T]: ...
+
+    @overload
     def apply_async(
         self,
         func: Callable[..., T],
@@ -246,7 +274,16 @@ class Pool:
         kwds: Mapping[str, Any] | None = None,
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> Result[T]:
+    ) -> Result[T]: ...
+
+    def apply_async(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> Result[Any]:
         """As `submit`. When the call has ended, `callback(value)` or `error_callback(exception)` runs in this process,
         in procoro's thread: it should be short, and must not wait for another call."""
         arguments.callback("callback", callback)
@@ -267,19 +304,51 @@ class Pool:
 
     # ---------------------------------------------------------------------------------------------- maps
 
-    def map(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None) -> list[T]:
+    @overload
+    def map(
+        self, func: Callable[[Any], Coroutine[Any, Any, T]], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> list[T]: ...
+
+    @overload
+    def map(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None) -> list[T]: ...
+
+    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """`[func(x) for x in iterable]`, on all workers. Raises the exception of the first call that failed.
 
         `chunksize`: calls that travel together; None: learnt from their run time.
         """
         return self.map_async(func, iterable, chunksize).get()
 
+    @overload
+    def starmap(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+    ) -> list[T]: ...
+
+    @overload
     def starmap(
         self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
-    ) -> list[T]:
+    ) -> list[T]: ...
+
+    def starmap(
+        self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[Any]:
         """As `map`, with `func(*x)`."""
         return self.starmap_async(func, iterable, chunksize).get()
 
+    @overload
+    def map_async(
+        self,
+        func: Callable[[Any], Coroutine[Any, Any, T]],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]: ...
+
+    @overload
     def map_async(
         self,
         func: Callable[[Any], T],
@@ -287,11 +356,31 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult[T]:
+    ) -> MapResult[T]: ...
+
+    def map_async(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[Any]:
         """As `map`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
         return self._map(func, _sequence(iterable), chunksize, callback, error_callback, codec.ONE)
 
+    @overload
+    def starmap_async(
+        self,
+        func: Callable[..., Coroutine[Any, Any, T]],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[T]: ...
+
+    @overload
     def starmap_async(
         self,
         func: Callable[..., T],
@@ -299,7 +388,16 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> MapResult[T]:
+    ) -> MapResult[T]: ...
+
+    def starmap_async(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[Any]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> MapResult[Any]:
         """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
         values = [tuple(given) for given in _sequence(iterable)]
@@ -321,6 +419,18 @@ class Pool:
         self._stream(func, values, context, result, chunksize, self._retries, window=False, ordered=False)
         return result
 
+    @overload
+    def imap(
+        self,
+        func: Callable[[Any], Coroutine[Any, Any, T]],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[T]: ...
+
+    @overload
     def imap(
         self,
         func: Callable[[Any], T],
@@ -329,7 +439,17 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
-    ) -> Stream[T]:
+    ) -> Stream[T]: ...
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[Any]:
         """The values of `func(x)` for each x, in order, as they come: a stream for `for`, `async for` and `next`.
 
         Inputs are pulled as they are needed: at most 4,096 of them (or twice what may run at once) and 16 MiB (or
@@ -341,6 +461,18 @@ class Pool:
         """
         return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=True)
 
+    @overload
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Coroutine[Any, Any, T]],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[T]: ...
+
+    @overload
     def imap_unordered(
         self,
         func: Callable[[Any], T],
@@ -349,7 +481,17 @@ class Pool:
         *,
         timeout: float | None = None,
         retries: int | None = None,
-    ) -> Stream[T]:
+    ) -> Stream[T]: ...
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        timeout: float | None = None,
+        retries: int | None = None,
+    ) -> Stream[Any]:
         """As `imap`, with the values as they are done, in any order."""
         return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=False)
 
