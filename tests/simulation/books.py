@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from procoro.scheduler.fleet import Worker
+from procoro.scheduler.fleet import Crowd, Worker
+from tests.simulation.crowd import NEVER
 
 if TYPE_CHECKING:
+    from procoro.scheduler import Scheduler
+    from tests.simulation import workers
     from tests.simulation.world import World
+
+STILL = 0.1  # seconds that a call may wait in a worker that cannot begin it
 
 
 def check_books(world: World) -> None:
@@ -22,9 +27,22 @@ def check_books(world: World) -> None:
     for worker in fleet.workers.values():
         assert worker.calls >= 0
         assert worker.spans or not worker.stuck or worker.doom, f"worker {worker.number} is stuck in nothing"
+        held = waiting_here = 0
         for span in worker.spans.values():
             assert 0 <= span.recorded <= span.limit <= span.piece.count
-            sent += span.limit - span.recorded
+            assert span.many == worker.many, f"worker {worker.number} runs calls in two ways at once"
+            ended = span.recorded
+            if span.many:
+                crowd = cast(Crowd, span)  # that of a mutant is another class
+                assert all(span.recorded < at < span.limit for at in crowd.ahead), f"{crowd.ahead} of {span.piece}"
+                ended += len(crowd.ahead)
+                held += span.limit - ended
+                waiting_here += span.limit - crowd.begun
+            sent += span.limit - ended
+        if scheduler.over is None:
+            assert worker.held == held, f"worker {worker.number} holds {held} calls, not {worker.held}"
+            wait = f"{waiting_here} calls wait in worker {worker.number}, not {worker.waiting}"
+            assert worker.waiting == waiting_here, wait
     open_calls = resting = items = 0
     nbytes = 0.0
     for number, stream in streams.by_number.items():
@@ -52,9 +70,15 @@ def _check_progress(world: World) -> None:
     scheduler = world.scheduler
     if scheduler.short and any(worker.spans for worker in scheduler.fleet.workers.values()):
         return
-    if scheduler.backlog.next_lane() is not None:
-        idle = [worker.number for worker in scheduler.fleet.workers.values() if _is_idle(worker)]
+    lane = scheduler.backlog.next_lane()
+    if lane is not None:
+        idle = [worker.number for worker in scheduler.fleet.workers.values() if is_idle(worker)]
         assert not idle, f"workers {idle} have nothing to do, and calls wait"
+        head = scheduler.streams.of(lane.pieces[0])
+        if head.opened.many and lane.pieces[0].first not in head.apart:
+            free = [worker.number for worker in scheduler.fleet.workers.values() if _has_a_place(world, worker)]
+            assert not free, f"workers {free} have places, and calls wait"
+    _check_reserved(scheduler)
     for source in world.truth.sources.values():
         stream = scheduler.streams.by_number.get(source.number)
         if stream is None or not source.opened.pulled or stream.open_calls or (source.bounded and source.in_flight):
@@ -62,5 +86,55 @@ def _check_progress(world: World) -> None:
         assert source.asked or source.stopped or source.exhausted, f"stream {source.number} is not pulled"
 
 
-def _is_idle(worker: Worker) -> bool:
+def _check_reserved(scheduler: Scheduler) -> None:
+    """A worker is kept for a call that is to be alone, if there is one whose turn it is."""
+    fleet, lanes = scheduler.fleet, [lane for lane in scheduler.backlog.lanes.values() if lane.pieces]
+    apart = [lane for lane in lanes if lane.pieces[0].first in scheduler.streams.of(lane.pieces[0]).apart]
+    if scheduler.backlog.next_lane() in apart:
+        workers = [worker for worker in fleet.workers.values() if fleet.is_open(worker)]
+        kept = any(worker.apart or worker is fleet.reserved for worker in workers)
+        assert kept or not workers, "a call is to be alone, and no worker will be"
+    assert apart or fleet.reserved is None, "a worker is kept for nobody"
+
+
+def is_idle(worker: Worker) -> bool:
     return worker.ready and not worker.spans and not worker.retiring and worker.doom is None
+
+
+def _has_a_place(world: World, worker: Worker) -> bool:
+    scheduler = world.scheduler
+    may_be_given = scheduler.fleet.is_open(worker) and scheduler.fleet.capacity(worker) > 0
+    may_be_given = may_be_given and worker.many and not worker.apart and worker is not scheduler.fleet.reserved
+    return may_be_given and worker.held < scheduler.crowds.places
+
+
+def check_stuck(world: World, worker: workers.Worker) -> None:
+    """A worker of which all is known gets calls again as soon as it can begin them."""
+    known = world.scheduler.fleet.workers.get(worker.number)
+    if known is not None and known.many and known.stuck and not world.told:
+        assert worker.many.outbox or not worker.many.is_free, f"worker {worker.number} is not stuck"
+
+
+def check_waits(world: World) -> None:
+    """Nothing waits for long in a worker that does not begin it, if it could be begun elsewhere."""
+    for worker in world.workers.values():
+        many = worker.many
+        if many.loading is not None and many.loading.limit and worker.doom is None and not world.told:
+            overdue = world.deaths.is_overdue(many.loading, world.now - STILL) and many.due() > world.now
+            assert not overdue, f"worker {worker.number} loads for ever"
+        if worker.doom is None and many.spans and _waits_in_vain(world, worker):
+            many.vain_since = min(many.vain_since, world.now)
+            waits = f"{len(many.may_begin())} calls wait in worker {worker.number}, which does not begin them"
+            assert world.now - max(many.vain_since, many.moved_at) < STILL, waits
+        else:
+            many.vain_since = NEVER
+
+
+def _waits_in_vain(world: World, worker: workers.Worker) -> bool:
+    many = worker.many
+    if len(many.may_begin()) <= (many.loading is not None) or many.outbox or many.due() <= world.now:
+        return False
+    if len(many.running) < many.places:
+        return True
+    others = world.scheduler.fleet.workers.values()
+    return world.scheduler.backlog.next_lane() is None and any(_has_a_place(world, other) for other in others)

@@ -123,6 +123,66 @@ MUTANTS = [
     ("wake-ups without end", "scheduler", "worker.stuck = True\n            return", "return"),
 ]
 
+# The same, where calls run beside each other.
+MUTANTS_OF_MANY = [
+    ("a suspect not blamed", "crowds", "for at in crowd.running()]", "for at in crowd.running()[1:]]"),
+    ("a victim that is blamed", "crowds", "FaultKind.COLLATERAL if for_one else worker.doom", "worker.doom"),
+    ("one suspect is as good as guilty", "crowds", "fault.among = len(ended)", "pass"),
+    ("nobody is blamed for loading", "crowds", "if loading and (", "if False and ("),
+    (
+        "a deadline forgotten among many",
+        "crowds",
+        "self._expect(now + timeout, worker, crowd, crowd.begun, begun, TIMED_OUT)",
+        "pass",
+    ),
+    ("a deadline too early among many", "crowds", "now + timeout, worker", "now + timeout / 2, worker"),
+    ("no grace", "crowds", "now + GRACE", "now"),
+    ("grace without end", "crowds", "if what == OVERDUE and (", "if False and ("),
+    ("a call asked twice to end", "crowds", "if (crowd.number, at) in worker.asked:", "if False:"),
+    ("a function that loads for ever", "crowds", "if not crowd.loaded and crowd.limit:", "if False:"),
+    (
+        "no take-back before the end of many",
+        "scheduler",
+        "self.crowds.condemn(worker, FaultKind.MEMORY)",
+        "self._kill(worker, FaultKind.MEMORY)",
+    ),
+    ("a kill that hits nobody", "scheduler", "and crowd.is_open(at):", "and crowd.is_running(at):"),
+    ("a killed call is retried", "streams", "and number not in stream.killed:", ":"),
+    (
+        "a call that has begun is taken back",
+        "scheduler",
+        "max(event.limits.get(sent.number, sent.limit), begun)",
+        "max(event.limits.get(sent.number, sent.limit) - sent.many, sent.recorded)",
+    ),
+    ("a call that had ended waits again", "scheduler", "max(crowd.begun, *(", "max(crowd.recorded, *("),
+    ("outcomes ahead forgotten", "fleet", "self.ahead.update(range(at, at + count))", "pass"),
+    ("loaded is taken for begun", "crowds", "if event.calls:", "if True:"),
+    ("spans before it not seen to begin", "crowds", "if before:", "if crowd.begun:"),
+    ("calls that could not be sent wait on", "crowds", "self._begin(worker, crowd, at + run.count, now)", "pass"),
+    ("room beyond the places", "crowds", "self.places + ahead - worker.held", "self.places + ahead"),
+    ("held not lowered", "crowds", "worker.held -= run.count", "pass"),
+    ("waiting not lowered", "crowds", "worker.waiting -= begun - crowd.begun", "pass"),
+    ("many beside one", "crowds", "self.fleet.reserved or not worker.many)", "self.fleet.reserved)"),
+    ("one beside many", "fleet", "(worker.many or worker is self.reserved)", "(worker is self.reserved)"),
+    ("a suspect among others", "crowds", "(apart or worker.apart or worker is", "(worker.apart or worker is"),
+    ("company for a suspect", "crowds", "(apart or worker.apart or worker is", "(apart or worker is"),
+    ("suspects forgotten", "streams", "stream.apart.add(number)", "pass"),
+    ("no worker is kept for a suspect", "crowds", "self.fleet.reserved = min(", "min("),
+    ("a worker kept for nobody", "scheduler", "self.fleet.reserved = None", "pass"),
+    ("a blocked loop keeps what waits", "scheduler", "worker.held - worker.waiting < self.crowds.places:", "False:"),
+    (
+        "a full worker keeps what another could run",
+        "scheduler",
+        "self.backlog.next_lane() is None and self.crowds.has_a_place()",
+        "False",
+    ),
+    ("the fullest worker first", "crowds", "worker.held < best.held", "worker.held > best.held"),
+    ("stuck for ever", "crowds", "worker.stuck = False  #", "pass  #"),
+    ("many wait behind one", "scheduler", "return self.has_many and", "return False and"),
+    ("short of memory, and many run", "scheduler", "1 if self.short else size", "size"),
+]
+ALL = MUTANTS + MUTANTS_OF_MANY
+
 
 def broken(room: str, line: str, instead: str) -> type[Scheduler]:
     """The scheduler with this one line changed. The line must be there, once: else the mutant proves nothing."""
@@ -146,7 +206,7 @@ def _change(source: str, line: str, instead: str) -> str:
     return changed
 
 
-@pytest.mark.parametrize("room, line, instead", [m[1:] for m in MUTANTS], ids=[m[0] for m in MUTANTS])
+@pytest.mark.parametrize("room, line, instead", [m[1:] for m in ALL], ids=[m[0] for m in ALL])
 def test_a_fault_in_the_scheduler_is_seen(room: str, line: str, instead: str) -> None:
     scheduler = broken(room, line, instead)
     for seed in range(SEEDS):

@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from procoro.calls import Fault, FaultKind, Run
+from procoro.scheduler.crowds import GRACE, LOADING
 from procoro.scheduler.messages import Opened
-from procoro.scheduler.scheduler import DEADLY, LOADING
+from procoro.scheduler.scheduler import DEADLY
 from procoro.scheduler.streams import BACK_OFF, LONGEST_BACK_OFF
 
-OF_WORKERS = {FaultKind.DIED, FaultKind.TIMEOUT, FaultKind.MEMORY, FaultKind.KILLED}
+OF_WORKERS = {FaultKind.DIED, FaultKind.TIMEOUT, FaultKind.MEMORY, FaultKind.KILLED, FaultKind.COLLATERAL}
 OF_POOLS = {FaultKind.TERMINATED, FaultKind.GAVE_UP}
-SLACK = 0.2  # seconds that a time-out may come late: records are read late, and a kill takes a moment
+SLACK = 0.3  # seconds that a time-out may come late: records are read late, and a kill takes a moment
 
 
 class Call:
     """One call: how often it has really begun, and how it went the last time."""
 
-    __slots__ = ("attempts", "began", "ended_at", "fate", "narrow", "ok", "running", "unwanted")
+    __slots__ = ("attempts", "began", "ended_at", "fate", "limbo", "narrow", "ok", "running", "unwanted", "unwanted_at")
 
     def __init__(self) -> None:
         self.attempts = 0  # really begun
@@ -32,6 +33,8 @@ class Call:
         self.ok: bool | None = None  # the last outcome that was recorded; False: its worker died
         self.fate: str | None = None  # as delivered: "ok", "failed" or a FaultKind
         self.unwanted = False  # a cancel or kill was answered by yes
+        self.unwanted_at = float("inf")  # when, of one that was running
+        self.limbo = 0  # the worker in which it may have begun, or not, when a kill was answered by yes
 
 
 class Source:
@@ -84,7 +87,8 @@ class Truth:
         self.over: set[str] = set()  # the FaultKinds of the pool's end
         self.ended = False
         self.deaths: Counter[int] = Counter()  # of workers, in calls of a stream
-        self.guilty: set[tuple[int, int, str]] = set()  # calls to which a death was charged, and as what
+        self.guilty: dict[tuple[int, int, str], range] = {}  # calls that were ended, as what, and among how many
+        self.suspects: set[tuple[int, int]] = set()  # calls that may have been the end of a worker, with others
         self.tickets: dict[int, tuple[int, int, bool]] = {}  # not answered
         self.begun: Counter[int] = Counter()  # by worker
 
@@ -99,23 +103,38 @@ class Truth:
         name = f"call {stream}/{number}"
         assert not call.running, f"{name} runs twice at a time"
         assert call.fate is None or self.over, f"{name} begins after it ended ({call.fate})"
-        assert doomed or not call.unwanted, f"{name} begins, and was to be killed"
+        assert doomed or not call.unwanted or call.limbo == worker, f"{name} begins, and was to be killed"
         assert call.attempts <= opened.retries, f"{name} begins for the {call.attempts + 1}th time"
         if call.attempts:
             assert call.ok is False, f"{name} begins again, and has not failed"
             wait = min(BACK_OFF * 2 ** (call.attempts - 1), LONGEST_BACK_OFF)
-            assert now >= call.ended_at + wait - 1e-9, f"{name} is retried too early"
+            assert now >= call.ended_at + wait - 1e-9, f"{name} is retried too early: {now} {call.ended_at} {wait}"
         self.begun[worker] += 1
         assert self.most_calls is None or self.begun[worker] <= self.most_calls, f"worker {worker} is not recycled"
         call.attempts += 1
         call.running, call.began, call.ok = True, now, None
+        call.unwanted_at = min(now, call.unwanted_at) if call.unwanted else call.unwanted_at
 
     def end(self, stream: int, number: int, ok: bool, now: float) -> None:
         """A call has recorded its outcome, or its worker died in it."""
         call, timeout = self.find(stream, number), self.sources[stream].opened.timeout
         call.running, call.ok, call.ended_at = False, ok, now
         if timeout is not None and not self.over:
-            assert now - call.began < timeout + LOADING + SLACK, f"call {stream}/{number} has outlived its time-out"
+            most = timeout + (GRACE if self.sources[stream].opened.many else LOADING) + SLACK
+            assert now - call.began < most, f"call {stream}/{number} has outlived its time-out"
+        if not self.over:
+            assert now - call.unwanted_at < GRACE + SLACK, f"call {stream}/{number} was to be killed, and lives on"
+
+    def cut(self, stream: int, number: int, kinds: set[str]) -> None:
+        """A call has ended because it was asked to."""
+        for kind in kinds:
+            self.guilty[stream, number, kind] = range(1, 2)
+
+    def charge(self, stream: int, number: int, kind: str, among: range) -> None:
+        """A worker was lost, and this call may be charged with that, as one among so many."""
+        self.guilty[stream, number, kind] = among
+        if among.start > 1 and kind in (FaultKind.DIED, FaultKind.MEMORY):
+            self.suspects.add((stream, number))
 
     # ---- what the scheduler says of them
 
@@ -148,8 +167,10 @@ class Truth:
     def _check_fault(self, source: Source, number: int, fault: Fault) -> None:
         call, kind = source.calls[number], fault.kind
         if kind in OF_WORKERS:
-            guilty = (source.number, number, kind) in self.guilty
-            assert guilty or (call.unwanted and not call.running), f"{fault} of {source.number}: not guilty"
+            among = self.guilty.get((source.number, number, kind), range(0))
+            guilty = fault.among in among
+            waited = kind == FaultKind.KILLED and call.unwanted and not call.running
+            assert guilty or waited, f"{fault} of {source.number} among {fault.among}, not {among}: not guilty"
         elif kind == FaultKind.CANCELLED:
             asked = any(ticket[:2] == (source.number, number) for ticket in self.tickets.values())
             assert asked or call.unwanted or source.dropped, f"{fault} of {source.number}: nobody cancelled it"
@@ -169,10 +190,13 @@ class Truth:
             assert source.why is not None, f"stream {stream} ends short, and nobody is told"
         source.ended = True
 
-    def answer(self, ticket: int, yes: bool) -> None:
+    def answer(self, ticket: int, yes: bool, now: float) -> None:
         """Once for each ticket."""
         stream, number, _ = self.tickets.pop(ticket)  # a KeyError: answered twice
-        self.find(stream, number).unwanted |= yes
+        call = self.find(stream, number)
+        if yes and not call.unwanted:
+            call.unwanted = True
+            call.unwanted_at = now if call.running else call.unwanted_at
 
     def check_the_end(self) -> None:
         """Everything has come to its end."""

@@ -28,6 +28,7 @@ class Users:
         stream = len(self.truth.sources) + 1
         timeout = rng.choice((None, None, 0.001, 0.03, 2.0))
         count = rng.choice((0, 1, 3, 10, 10, 10, 30, 60, 60, 300)) if kind != "submit" else rng.choice((1, 1, 5, 30))
+        many = rng.random() < self.world.many
         opened = m.Opened(
             stream,
             0 if kind == "submit" else stream,
@@ -39,11 +40,12 @@ class Users:
             timeout=timeout,
             retries=rng.choice((0, 0, 0, 1, 3)),
             chunk=rng.choice((None, None, None, 1, 7)) if kind != "submit" else None,
+            many=many,
         )
         source = self.truth.sources[stream] = Source(opened, count, rng.choice((1, 10, 300)))
-        self.world.habits[stream] = Habits(rng, timeout, self.world.cruel)
+        self.world.habits[stream] = Habits(rng, timeout, self.world.cruel, many)
         if kind == "submit":
-            self.world.told.append(m.Opened(stream, 0, opened.function, timeout=timeout, retries=opened.retries))
+            self.world.told.append(opened)
             self.world.settle()
             self.world.supply(source, count)
             self.world.exhaust(source)
@@ -63,7 +65,7 @@ class Users:
     def _cancel(self) -> None:
         if not self.world.recent:
             return
-        sent = [call for worker in self.world.workers.values() for call in worker.may_begin()[:3]]
+        sent = [call for worker in self.world.workers.values() for call in worker.holds()]
         stream, number = self.rng.choice(sent if sent and self.rng.random() < 0.7 else self.world.recent)
         self.world.next_ticket += 1
         kill = self.rng.random() < 0.5
@@ -78,7 +80,8 @@ class Users:
         self.world.turn_lasts = True
         self.world.tell(event)
         for worker in list(self.world.workers.values()):
-            if (event.stream, event.number) in worker.may_begin():
+            call = event.stream, event.number
+            if call in worker.may_begin() or worker.may_be_in(call):
                 worker.advance(self.world.now)
                 worker.dies_at = min(worker.dies_at, self.world.now)
                 self.world.bury(worker)

@@ -7,24 +7,40 @@ from collections import deque
 from enum import Enum, auto
 
 from procoro.calls import Run
+from tests.simulation.crowd import NEVER, OUTCOME_BYTES, Many
 from tests.simulation.truth import Truth
 
-NEVER = float("inf")
-OUTCOME_BYTES = (0, 8, 8, 8, 900)
+LONG_LOADING = (2.0, 20.0)  # seconds: so long that others are ended meanwhile; longer than is granted
 
 
 class Habits:
     """How the calls of a stream behave."""
 
-    __slots__ = ("deadly", "failing", "hanging", "loading", "seconds", "strays")
+    __slots__ = (
+        "blocking",
+        "deadly",
+        "deadly_to_load",
+        "failing",
+        "hanging",
+        "loading",
+        "seconds",
+        "slow_to_load",
+        "strays",
+        "stubborn",
+    )
 
-    def __init__(self, rng: random.Random, timeout: float | None, cruel: float) -> None:
+    def __init__(self, rng: random.Random, timeout: float | None, cruel: float, many: bool = False) -> None:
         self.seconds = rng.choice([5e-5, 2e-4, 1e-3, 5e-3, 0.05])  # mean run time
         self.strays = rng.choice([0.0, 0.0, 0.02])  # share of calls that run far longer
         self.failing = rng.choice([0.0, 0.1, 0.5])
         self.deadly = rng.choice([0.0, 0.05, 0.3]) * cruel
         self.hanging = 0.0 if timeout is None else rng.choice([0.0, 0.05, 0.3])
         self.loading = rng.choice([0.0, 0.0, 1e-4, 0.05])
+        # Of calls that run beside others:
+        self.blocking = rng.choice([0.0, 0.0, 0.02, 0.3]) if many else 0.0  # share that does not yield
+        self.stubborn = rng.choice([0.0, 0.0, 0.3, 1.0]) if many else 0.0  # share that does not end when asked to
+        self.slow_to_load = rng.choice([0.0, 0.0, 0.0, 0.3]) if many else 0.0  # share of workers that take long
+        self.deadly_to_load = many and rng.random() < 0.1 * cruel  # to every worker
 
     def draw(self, rng: random.Random) -> tuple[str, float]:
         """How a call goes that now begins, and how long it takes."""
@@ -37,6 +53,11 @@ class Habits:
         if self.strays and rng.random() < self.strays:
             seconds = rng.uniform(0.05, 60.0)
         return ("failed" if rng.random() < self.failing else "ok"), seconds
+
+    def draw_loading(self, rng: random.Random) -> float:
+        """Seconds to load the function of a span."""
+        slow = self.slow_to_load and rng.random() < self.slow_to_load
+        return rng.choice(LONG_LOADING) if slow else self.loading
 
 
 class Span:
@@ -66,7 +87,9 @@ class Phase(Enum):
 class Worker:
     """Moves in small steps, each at its time: `advance` makes those that are due."""
 
-    def __init__(self, number: int, rng: random.Random, truth: Truth, ready_at: float, dies_at: float) -> None:
+    def __init__(
+        self, number: int, rng: random.Random, truth: Truth, ready_at: float, dies_at: float, places: int
+    ) -> None:
         self.number = number
         self.rng = rng
         self.truth = truth
@@ -86,24 +109,35 @@ class Worker:
         self.fate = "ok"
         self.died_running = False
         self.doom: str | None = None  # why the scheduler ends it
+        self.doomed_at = NEVER  # and when
         self.look_at = NEVER  # when its record and its messages are looked at
+        self.many = Many(self, rng, places)  # calls that run beside each other
 
     # ---- what it does
 
     def advance(self, now: float) -> None:
         """Do all that is due by now."""
         while self.phase is not Phase.DEAD:
-            at = min(self.due(), self.dies_at)
-            if at > now:
+            at, other = self.due(), self.many.due()
+            first = min(at, other, self.dies_at)
+            if first > now:
                 return
-            if at == self.dies_at:
-                self._die(at)
+            if first == self.dies_at:
+                self.die(first)
+            elif first == at:
+                self._step(first)
             else:
-                self._step(at)
+                self.many.step(first)
 
     def due(self) -> float:
         """When it moves next, if nothing is sent to it."""
         return NEVER if self.phase is Phase.IDLE and not self.inbox else self.next_at
+
+    def news_at(self, now: float) -> float:
+        """When there will be something to look at."""
+        if self.is_dead or self.many.outbox:
+            return now
+        return self.next_at if self.spans else self.many.due()
 
     def hurry(self, now: float) -> None:
         """Move a little while the scheduler's side looks: the race of taking back."""
@@ -145,7 +179,7 @@ class Worker:
                 self.phase = Phase.IDLE
                 self.next_at = at
         elif self.fate == "dies":
-            self._die(at)
+            self.die(at)
         else:
             assert span is not None
             self.truth.end(span.stream, span.first + len(span.done), self.fate == "ok", at)
@@ -153,7 +187,18 @@ class Worker:
             self.phase = Phase.BETWEEN
             self.next_at = at if self.rng.random() < 0.9 else at + 1e-5
 
-    def _die(self, at: float) -> None:
+    @property
+    def is_dead(self) -> bool:
+        return self.phase is Phase.DEAD
+
+    @property
+    def is_busy(self) -> bool:
+        """Has it been sent anything whose end has not been told?"""
+        return bool(self.spans or self.many.spans)
+
+    def die(self, at: float) -> None:
+        """All that it runs ends with it."""
+        self.many.die(at)
         if self.phase is Phase.RUNNING:
             assert self.span is not None
             self.truth.end(self.span.stream, self.span.first + len(self.span.done), False, at)
@@ -215,6 +260,18 @@ class Worker:
             if span is self.span or span in self.inbox:
                 calls += [(span.stream, span.first + at) for at in range(done, max(span.end, done + running))]
         return calls
+
+    def holds(self) -> list[tuple[int, int]]:
+        """Some of the calls that have not ended, in any way of running them."""
+        others = [call.name for call in self.many.running.values()] + self.many.may_begin()
+        return self.may_begin()[:3] + self.rng.sample(others, min(len(others), 5))
+
+    def may_be_in(self, call: tuple[int, int]) -> bool:
+        """Is it in this call, or about to begin it, as far as the engine can tell?"""
+        running = any(call == other.name for other in self.many.running.values())
+        ended = any(call == (crowd.stream, crowd.first + at) for crowd, at, _, _ in self.many.unread)
+        may_begin = self.many.in_limbo() + self.many.may_begin()
+        return running or ended or call == self.culprit() or call in may_begin
 
     def culprit(self) -> tuple[int, int] | None:
         """The one call that its death may be blamed on: the first unrecorded one of the span that it took up last."""

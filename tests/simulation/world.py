@@ -12,16 +12,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
-from procoro.calls import FaultKind
+from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.scheduler import Scheduler
-from tests.simulation.books import check_books
+from tests.simulation.books import check_books, check_stuck, check_waits, is_idle
+from tests.simulation.crowd import NEVER, Crowd
+from tests.simulation.deaths import ONE, Deaths
 from tests.simulation.truth import Call, Source, Truth
 from tests.simulation.users import Users
-from tests.simulation.workers import NEVER, Habits, Phase, Span, Worker
+from tests.simulation.workers import Habits, Phase, Span, Worker
 
 MOST_STEPS = 20_000
 MOST_STARTS = 1_500
+SAMPLE = 0.1  # seconds between two looks, at most, while calls run
 
 
 class World:
@@ -37,15 +40,20 @@ class World:
         self.turn_lasts = False
         self.lazy = rng.choice((0.0, 0.3))  # share of looks that leave messages unread
         self.stillborn = rng.choice((0.0, 0.0, 0.1, 0.1, 1.0)) if self.cruel == 1.0 else 0.0
+        self.refused = rng.choice((0.0, 0.0, 0.03)) if self.cruel else 0.0  # share of sends that fail
         self.memory_limit = rng.choice((None, None, 1000))
         most_calls = rng.choice((None, None, None, 1, 3, 40))
-        self.scheduler = scheduler(self.size, most_calls, self.memory_limit)
+        self.many = rng.choice((0.0, 0.0, 0.5, 1.0, 1.0))  # share of streams whose calls run beside each other
+        self.places = rng.choice((1, 2, 3, 10, 50)) if self.many else 1
+        self.obeyed = rng.random() < 0.7
+        self.scheduler = scheduler(self.size, most_calls, self.memory_limit, places=self.places, obeyed=self.obeyed)
         if rng.random() < 0.5:
             self.scheduler.streams.most_items = rng.choice((4, 20, 100))
             self.scheduler.streams.most_nbytes = rng.choice((100, 10_000, 1 << 24))
         self.truth = Truth(most_calls)
         self.workers: dict[int, Worker] = {}
-        self.culprits: dict[int, tuple[int, int, str]] = {}  # of workers whose loss is about to be told
+        self.deaths = Deaths(self)
+        self.charges: dict[int, list[tuple[int, int, str, range]]] = {}  # of workers whose loss is about to be told
         self.habits: dict[int, Habits] = {}
         self.starts = 0
         self.steps = 0
@@ -86,6 +94,8 @@ class World:
             self._take_turn()
         else:
             return False
+        if self.many:
+            check_waits(self)
         return True
 
     def _take_turn(self) -> None:
@@ -123,8 +133,9 @@ class World:
         while self.told:
             event = self.told.popleft()
             self._note(event)
-            if type(event) is m.WorkerLost and event.worker in self.culprits:
-                self.truth.guilty.add(self.culprits.pop(event.worker))
+            if type(event) is m.WorkerLost:
+                for charge in self.charges.pop(event.worker, ()):
+                    self.truth.charge(*charge)
             elif type(event) is m.TerminateAsked:
                 self.truth.over.add(FaultKind.TERMINATED)
             self._carry_out(self.scheduler.handle(event, self.now))
@@ -155,7 +166,7 @@ class World:
             dies_at = self.now + (ready_at - self.now) * rng.random()
         elif rng.random() < 0.05 * self.cruel:
             dies_at = ready_at + rng.choice((0.0001, 0.01, 1.0)) * rng.random()
-        worker = self.workers[effect.worker] = Worker(effect.worker, rng, self.truth, ready_at, dies_at)
+        worker = self.workers[effect.worker] = Worker(effect.worker, rng, self.truth, ready_at, dies_at, self.places)
         self.at(min(ready_at, dies_at) - self.now, lambda: self._get_ready(worker))
 
     def _get_ready(self, worker: Worker) -> None:
@@ -178,7 +189,7 @@ class World:
         worker = self.workers.get(effect.worker)
         if worker is None:
             return  # it is dead, which is about to be told
-        assert not worker.spans and worker.doom is None and not worker.leaves, "a busy worker is asked to leave"
+        assert not worker.is_busy and worker.doom is None and not worker.leaves, "a busy worker is asked to leave"
         worker.leaves = True
         self.starts -= 1
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.01)) * self.rng.random())
@@ -190,8 +201,11 @@ class World:
             return  # it is dead, which is about to be told
         assert worker.doom is None, "a worker is killed twice"
         worker.doom = self.scheduler.fleet.workers[effect.worker].doom
+        worker.doomed_at = self.now
         worker.advance(self.now)
-        if not self.truth.over and not self._may_end():
+        if worker.many.spans and not self.truth.over:
+            self.deaths.check_kill(worker)
+        elif not self.truth.over and not self._may_end():
             self._check_kill(worker)
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.0, 0.001, 0.05)) * self.rng.random())
         self.expect_death(worker)
@@ -220,23 +234,70 @@ class World:
             return  # it is dead, which is about to be told
         assert worker.doom is None and not worker.leaves, "sent to a worker that is to go"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
-        assert len(worker.spans) < 2, "a worker holds three spans"
         assert 0 < effect.count <= 1024
         source = self.truth.sources[effect.stream]
         assert effect.count <= (source.opened.chunk or 1024)
         first, stop = effect.first, effect.first + effect.count
         assert effect.items[effect.offset : effect.offset + effect.count] == range(first, stop), "not its inputs"
         if self.scheduler.short:
-            others = [other for other in self.workers.values() if other.spans]
+            others = [other for other in self.workers.values() if other.is_busy]
             assert not others, "memory is short, and a second worker is given something"
+            assert effect.count == 1 or not effect.many, "memory is short, and many calls are to run at once"
         worker.advance(self.now)
-        worker.receive(Span(effect.span, effect.stream, first, effect.count, self.habits[effect.stream]), self.now)
+        assert effect.many == source.opened.many
+        if self.rng.random() < self.refused:
+            self._refuse(effect)
+        elif effect.many:
+            self._send_crowd(effect, worker)
+        else:
+            assert not worker.many.spans, "calls that run alone are sent beside others"
+            assert len(worker.spans) < 2, "a worker holds three spans"
+            worker.receive(Span(effect.span, effect.stream, first, effect.count, self.habits[effect.stream]), self.now)
+        self._expect_news(worker)
+
+    def _send_crowd(self, effect: m.Send, worker: Worker) -> None:
+        many = worker.many
+        assert not worker.spans, "calls that run beside others are sent to a worker that runs them alone"
+        assert not any(crowd.apart for crowd in many.spans.values()), "a call that is to be alone is given company"
+        numbers = range(effect.first, effect.first + effect.count)
+        apart = any((effect.stream, number) in self.truth.suspects for number in numbers)
+        assert not apart or (effect.count == 1 and not many.spans), "a call that is to be alone is sent to others"
+        functions = {source.opened.function for source in self.truth.sources.values()}
+        ahead = max(self.scheduler.batching.ahead(function, self.places) for function in functions)
+        held = self.scheduler.fleet.workers[worker.number].held
+        assert held <= self.places + ahead, f"{held} calls in a worker for {self.places}"
+        if held > self.places:
+            idle = [other.number for other in self.scheduler.fleet.workers.values() if is_idle(other)]
+            assert not idle, f"{held} calls in a worker for {self.places}, and none in {idle}"
+        habits = self.habits[effect.stream]
+        crowd = Crowd(effect.span, effect.stream, effect.first, effect.count, habits, apart, self.now)
+        many.receive(crowd, self.now)
+
+    def _refuse(self, effect: m.Send) -> None:
+        """No descriptor was free, say: as the conductor does it, these calls have failed."""
+        runs = []
+        for number in range(effect.first, effect.first + effect.count):
+            call = self.truth.find(effect.stream, number)
+            call.ok, call.ended_at = False, self.now
+            call.narrow += 1
+            runs.append(Run(number, 1, False, 0, [(effect.stream, number)]))
+        self.told.append(m.Recorded(effect.worker, effect.span, runs))
+        self.told.append(m.SpanEnded(effect.worker, effect.span, effect.count, 0.0))
+
+    def _end_call(self, effect: m.EndCall) -> None:
+        worker = self.workers.get(effect.worker)
+        if worker is None:
+            return  # it is dead, which is about to be told
+        worker.advance(self.now)
+        self.deaths.ask(worker, effect.span, effect.call)
+        worker.many.receive((effect.span, effect.call), self.now)
         self._expect_news(worker)
 
     def _expect_news(self, worker: Worker) -> None:
         """The worker rings when there is something to read; somebody comes, sooner or later."""
-        due = worker.next_at if worker.phase is not Phase.DEAD else self.now
-        wait = max(due - self.now, 0.0) + self.rng.choice((0.0, 0.0002, 0.002)) * self.rng.random()
+        wait = max(worker.news_at(self.now) - self.now, 0.0) + self.rng.choice((0.0, 0.0002, 0.002)) * self.rng.random()
+        if worker.many.spans:
+            wait += self.rng.choice((0.0, 0.0, 0.0, SAMPLE)) * self.rng.random()
         if self.now + wait < worker.look_at:
             worker.look_at = self.now + wait
             self.at(wait, lambda: self._look(worker))
@@ -251,22 +312,35 @@ class World:
             return
         self._read(worker)
         self._take_mail(worker)
-        if worker.spans:
+        if worker.is_busy:
             self._expect_news(worker)
+            check_stuck(self, worker)
 
     def _read(self, worker: Worker) -> None:
         worker.advance(self.now)
+        self.told += self._news(worker)
+        if not self.turn_lasts:
+            self.settle()
+
+    def _news(self, worker: Worker) -> list[m.Event]:
+        news: list[m.Event] = []
         if worker.loaded != worker.loaded_seen:
             worker.loaded_seen = worker.loaded
-            self.tell(m.Begun(worker.number, worker.loaded))
-        for span, runs in worker.read():
-            self.tell(m.Recorded(worker.number, span.number, runs))
+            news.append(m.Begun(worker.number, worker.loaded))
+        news += [m.Recorded(worker.number, span.number, runs) for span, runs in worker.read()]
+        return news + list(worker.many.look(self.now))
 
     def _take_mail(self, worker: Worker) -> None:
         while worker.outbox and self.rng.random() >= self.lazy:
             span, ran, seconds = worker.outbox.popleft()
             worker.spans.remove(span)
             self.tell(m.SpanEnded(worker.number, span.number, ran, seconds))
+        many = worker.many
+        while many.outbox and self.rng.random() >= self.lazy:
+            crowd = many.outbox.pop(self.rng.randrange(len(many.outbox)))
+            self._read(worker)
+            del many.spans[crowd.number]
+            self.tell(m.SpanEnded(worker.number, crowd.number, crowd.begun, crowd.seconds))
 
     def _take_back(self, effect: m.TakeBack) -> None:
         worker = self.workers.get(effect.worker)
@@ -275,6 +349,9 @@ class World:
         news, limits = worker.take_back(self.now)
         for span, runs in news:
             self.told.append(m.Recorded(worker.number, span.number, runs))
+        if worker.many.spans:
+            events, limits = worker.many.take_back(self.now)
+            self.told += events
         self.told.append(m.TakenBack(worker.number, limits))
         self._expect_news(worker)
 
@@ -287,10 +364,12 @@ class World:
         culprit = worker.culprit()
         if culprit is not None:
             kind = worker.doom or FaultKind.DIED
-            self.culprits[worker.number] = (*culprit, kind)
+            self.charges[worker.number] = [(*culprit, kind, ONE)]
             self.truth.find(*culprit).narrow += not worker.died_running
             if worker.doom is None:
                 self.truth.deaths[culprit[0]] += 1
+        if worker.many.spans:
+            self.charges[worker.number] = self.deaths.charges(worker)
         del self.workers[worker.number]
         killed = self.rng.random() < 0.5
         self.tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone", killed))
@@ -387,12 +466,15 @@ class World:
         """Yes to all that had not begun, and to all that is to be killed."""
         stream, number, kill = self.truth.tickets[effect.ticket]
         is_open = self.truth.find(stream, number).fate is None and not self._is_held(stream, number)
-        if effect.yes:
-            assert kill or not is_open, f"call {stream}/{number} is cancelled, yet open"
-        elif is_open:
-            begun = any((stream, number) == worker.culprit() for worker in self.workers.values())
+        if not effect.yes and is_open:
+            begun = any(worker.may_be_in((stream, number)) for worker in self.workers.values())
             assert begun and not kill, f"call {stream}/{number} is neither cancelled nor killed"
-        self.truth.answer(effect.ticket, effect.yes)
+        elif effect.yes and is_open:
+            assert kill, f"call {stream}/{number} is cancelled, yet open"
+            for worker in self.workers.values():
+                if (stream, number) in worker.many.in_limbo() + worker.many.may_begin():
+                    self.truth.find(stream, number).limbo = worker.number
+        self.truth.answer(effect.ticket, effect.yes, self.now)
 
     def _is_held(self, stream: int, number: int) -> bool:
         """Has it ended, and waits for those before it?"""
@@ -415,6 +497,7 @@ class World:
         m.KillWorker: _kill_worker,
         m.Send: _send,
         m.TakeBack: _take_back,
+        m.EndCall: _end_call,
         m.Pull: _pull,
         m.StopPulling: _stop_pulling,
         m.Deliver: _deliver,

@@ -58,36 +58,41 @@ class Crowds:
         stream = self.streams.of(head)
         ahead = self.batching.ahead(stream.opened.function, self.places)
         apart = head.first in stream.apart
-        best, most, held, open_workers = None, 0, 0, 0
+        best, most, held = None, 0, []
         for worker in self.fleet.workers.values():
             room = self._room(worker, ahead, apart)
             if room > 0:
-                open_workers += 1
-                held += worker.held
-                if room > most:
+                held.append(worker.held)
+                if best is None or worker.held < best.held:
                     best, most = worker, room
         if best is None:
             return None
-        level = -(-(held + lane.waiting) // open_workers)
-        size = max(1, min(most, level - best.held, self.batching.crowd(stream.opened.function, head.weight)))
+        size = max(
+            1,
+            min(most, _level(held, lane.waiting) - best.held, self.batching.crowd(stream.opened.function, head.weight)),
+        )
         if stream.opened.chunk is not None:
             size = min(size, stream.opened.chunk)
         return best, 1 if apart else size
 
     def wants_to_be_apart(self, lane: Lane) -> bool:
-        """Is the call at the head of a lane to be alone in its worker? Then one of them is to become empty."""
+        """Is the call at the head of a lane to be alone in its worker? Then one is kept for it, to become empty."""
         head = lane.pieces[0]
         if head.first not in self.streams.of(head).apart:
             return False
         workers = [worker for worker in self.fleet.workers.values() if self.fleet.is_open(worker)]
         if workers and not any(worker.apart for worker in workers):
-            min(workers, key=lambda worker: worker.held).apart = True
+            self.fleet.reserved = min(workers, key=lambda worker: worker.held)
         return True
+
+    def has_a_place(self) -> bool:
+        """Is there a worker that would begin a call at once?"""
+        return any(self._room(worker, 0, False) > 0 for worker in self.fleet.workers.values())
 
     def _room(self, worker: Worker, ahead: int, apart: bool) -> int:
         if not self.fleet.is_open(worker) or len(worker.spans) >= MOST_SPANS:
             return 0
-        if worker.spans and (apart or worker.apart or not worker.many):
+        if worker.spans and (apart or worker.apart or worker is self.fleet.reserved or not worker.many):
             return 0
         room = min(self.places + ahead - worker.held, self.fleet.capacity(worker))
         if worker.held >= self.places and room < ahead // 2:  # nobody waits for it: no crumbs
@@ -96,6 +101,8 @@ class Crowds:
 
     def sent(self, worker: Worker, crowd: Crowd, stream: Stream, now: float) -> None:
         """These calls are with the worker now."""
+        if not worker.waiting:
+            worker.since = now
         worker.many = True
         worker.apart = crowd.piece.first in stream.apart
         worker.held += crowd.piece.count
@@ -108,31 +115,42 @@ class Crowds:
         worker.held -= crowd.limit - start
         worker.waiting -= crowd.limit - max(start, crowd.begun)
         crowd.begun = min(start, crowd.begun)
+        for index in range(start, crowd.limit) if worker.asked else ():
+            worker.asked.pop((crowd.number, index), None)
 
     # -------------------------------------------------------------------------------- what workers tell
 
     def on_begun(self, worker: Worker, event: Begun, now: float) -> None:
-        """So many calls have begun."""
+        """So many calls have begun; or none yet, and the function has been loaded."""
+        worker.since = now
+        worker.stuck = False  # it moves, even if that call was taken back meanwhile
         for crowd in worker.crowds():
             if crowd.number > event.span:
                 continue
-            crowd.loaded = True
-            begun = crowd.limit if crowd.number < event.span else min(event.calls, crowd.limit)
-            if begun <= crowd.begun:
-                if crowd.number < event.span:
-                    return  # and so had all before it
-                continue
+            if not crowd.loaded:
+                crowd.loaded = True
+                if worker.doom is None and worker.asked.get((crowd.number, 0)) == FaultKind.TIMEOUT:
+                    del worker.asked[crowd.number, 0]  # just in time
+            if event.calls:
+                before = crowd.begun
+                self._begin(worker, crowd, crowd.limit if crowd.number < event.span else event.calls, now)
+                if before:
+                    return  # then all spans before it have been seen to begin
+
+    def _begin(self, worker: Worker, crowd: Crowd, begun: int, now: float) -> None:
+        """So many calls of a crowd have begun."""
+        begun = min(begun, crowd.limit)
+        if begun > crowd.begun:
             timeout = self.streams.of(crowd.piece).opened.timeout
             if timeout is not None:
                 self._expect(now + timeout, worker, crowd, crowd.begun, begun, TIMED_OUT)
             worker.waiting -= begun - crowd.begun
             crowd.begun = begun
-            worker.since = now
-            worker.stuck = False
 
-    def on_recorded(self, worker: Worker, crowd: Crowd, run: Run) -> Run | Fault:
+    def on_recorded(self, worker: Worker, crowd: Crowd, run: Run, now: float) -> Run | Fault:
         """Calls have ended: the outcome that counts."""
         at = run.first - crowd.piece.first
+        self._begin(worker, crowd, at + run.count, now)  # if they could not be sent, nobody has said so
         crowd.note(at, run.count)
         worker.held -= run.count
         why = None
@@ -146,28 +164,30 @@ class Crowds:
     # --------------------------------------------------------------------------------------- ending calls
 
     def end_call(self, worker: Worker, crowd: Crowd, at: int, why: str, now: float) -> None:
-        """End a call that runs: if it can be, it alone."""
+        """End a call that runs, or may be about to: if it can be, it alone."""
         if (crowd.number, at) in worker.asked:
             return
         worker.asked[crowd.number, at] = why
         if self.obeyed:
             self._do(EndCall(worker.number, crowd.number, at))
-            self._expect(now + GRACE, worker, crowd, at, at + 1, OVERDUE)
-        else:
-            self.condemn(worker, why)
+        elif crowd.is_running(at):
+            self.condemn(worker, why, (crowd.number, at))
+            return
+        self._expect(now + GRACE, worker, crowd, at, at + 1, OVERDUE)
 
-    def condemn(self, worker: Worker, why: str) -> None:
-        """End a worker: but first take back what waits in it, which is to live."""
-        if worker.doom is None and worker.condemned is None:
-            worker.condemned = why
+    def condemn(self, worker: Worker, why: str, call: tuple[int, int] | None = None) -> None:
+        """End a worker, for this call or for all: but first take back what waits in it, which is to live."""
+        if worker.doom is None:
+            worker.condemned.append((call, why))
             self._take_back(worker)
 
     def sentence(self, worker: Worker) -> str | None:
         """What waited in it has been taken back: why it is to be killed, if that still holds."""
-        why, worker.condemned = worker.condemned, None
-        if why is None or (why != FaultKind.MEMORY and not worker.asked):
-            return None  # the calls that it was to be ended for, have ended
-        return why if worker.held else None
+        condemned, worker.condemned = worker.condemned, []
+        for call, why in condemned:
+            if worker.held and (call is None or call in worker.asked):  # else that call has ended
+                return why
+        return None
 
     # ---------------------------------------------------------------------------------------------- time
 
@@ -197,38 +217,39 @@ class Crowds:
             if what == UNLOADED:
                 if not crowd.loaded and crowd.limit:
                     worker.asked[span, 0] = FaultKind.TIMEOUT
-                    self.condemn(worker, FaultKind.TIMEOUT)
+                    self.condemn(worker, FaultKind.TIMEOUT, (span, 0))
                 continue
             for at in range(first, last):
-                if crowd.is_running(at):
-                    if what == TIMED_OUT:
-                        self.end_call(worker, crowd, at, FaultKind.TIMEOUT, now)
-                    else:
-                        self.condemn(worker, worker.asked.get((span, at), FaultKind.KILLED))
+                if what == OVERDUE and (why := worker.asked.get((span, at))) is not None:
+                    self.condemn(worker, why, (span, at))
+                elif what == TIMED_OUT and crowd.is_running(at):
+                    self.end_call(worker, crowd, at, FaultKind.TIMEOUT, now)
 
     # ------------------------------------------------------------------------------------------- deaths
 
     def blame(self, worker: Worker, begun: int, how: object) -> list[tuple[Crowd, int, Fault]]:
-        """The calls that ended with a worker that is lost, each with its share of the blame."""
-        guilty, others = [], []
+        """The calls that ended with a worker that is lost, each with its share of the blame.
+
+        If it was ended for some of them, the others are its victims. Else each of them may have been its end, and so
+        may the loading of a function, for which the first call of its span stands.
+        """
+        for_one = worker.doom in (FaultKind.TIMEOUT, FaultKind.KILLED)
+        ended = []
         for crowd in worker.crowds():
-            running = crowd.running()
-            if crowd.number == begun and not crowd.loaded and crowd.limit > crowd.recorded:
-                guilty.append((crowd, 0, self._fault(crowd, 0, worker.doom or FaultKind.DIED, how)))
-                running = running[1:]
-            for at in running:
-                why = worker.asked.get((crowd.number, at))
-                if why is None:
-                    others.append((crowd, at))
-                else:
-                    guilty.append((crowd, at, self._fault(crowd, at, why, how)))
-        if guilty and worker.doom != FaultKind.MEMORY:
-            return guilty + [(crowd, at, self._fault(crowd, at, FaultKind.COLLATERAL, how)) for crowd, at in others]
-        for crowd, at in others:
-            fault = self._fault(crowd, at, worker.doom or FaultKind.DIED, how)
-            fault.among = len(others)
-            guilty.append((crowd, at, fault))
-        return guilty
+            loading = crowd.number == begun and not crowd.loaded and crowd.limit > 0
+            if loading and (not for_one or (crowd.number, 0) in worker.asked):
+                ended.append((crowd, 0))
+            ended += [(crowd, at) for at in crowd.running()]
+        faults = []
+        for crowd, at in ended:
+            kind = worker.asked.get((crowd.number, at))
+            if kind is None:
+                kind = FaultKind.COLLATERAL if for_one else worker.doom or FaultKind.DIED
+            fault = self._fault(crowd, at, kind, how)
+            if kind in (FaultKind.DIED, FaultKind.MEMORY):
+                fault.among = len(ended)
+            faults.append((crowd, at, fault))
+        return faults
 
     def _fault(self, crowd: Crowd, at: int, kind: str, how: object) -> Fault:
         piece = crowd.piece
@@ -236,3 +257,14 @@ class Crowds:
         fault = Fault(number, kind, how, self.streams.of(piece).attempt(number))
         fault.item = piece.items[piece.offset + at]
         return fault
+
+
+def _level(held: list[int], waiting: int) -> int:
+    """How many each worker would hold if what waits were poured over them: those that hold more, get none."""
+    total, count = waiting, 0
+    for one in sorted(held):
+        if count and total // count <= one:
+            break
+        total += one
+        count += 1
+    return total // count

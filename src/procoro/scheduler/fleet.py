@@ -37,6 +37,10 @@ class Sent:
         self.recorded = 0  # calls whose outcome is known: those at the front
         self.limit = piece.count  # calls from here on have been taken back
 
+    def is_open(self, at: int) -> bool:
+        """Is this call here, and has it not ended?"""
+        return self.recorded <= at < self.limit
+
 
 class Crowd(Sent):
     """A span whose calls run beside each other: begun in their order, ended in any."""
@@ -60,6 +64,10 @@ class Crowd(Sent):
         while self.recorded in self.ahead:
             self.ahead.remove(self.recorded)
             self.recorded += 1
+
+    def is_open(self, at: int) -> bool:
+        """Is this call here, and has it not ended?"""
+        return self.recorded <= at < self.limit and at not in self.ahead
 
     def is_running(self, at: int) -> bool:
         """Has this call begun, and not ended?"""
@@ -113,9 +121,10 @@ class Worker:
         self.many = False  # does it run the calls that it holds beside each other? Then:
         self.held = 0  # calls without an outcome
         self.waiting = 0  # of those, not begun
-        self.apart = False  # it runs one call, and is to get no other beside it
+        self.apart = False  # it runs one call, which is to be alone
         self.asked: dict[tuple[int, int], str] = {}  # calls (span, index) that were asked to end, and why
-        self.condemned: str | None = None  # why it is to be killed when what waits in it has been taken back
+        # Why it is to be killed when what waits in it has been taken back, and for which call:
+        self.condemned: list[tuple[tuple[int, int] | None, str]] = []
 
     def current(self) -> Sent | None:
         """The span with the call that is running, or next to run."""
@@ -146,6 +155,7 @@ class Fleet:
         self.start_failures = 0  # see START_FAILURES
         self.deaths = 0  # in a row, with no outcome between them
         self.not_before = 0.0  # no worker is started earlier
+        self.reserved: Worker | None = None  # it gets no more until it is empty: a call is to be alone in it
         self._last = 0
 
     def start(self, now: float) -> Worker:
@@ -161,7 +171,8 @@ class Fleet:
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
         for worker in self.workers.values():
-            if len(worker.spans) == depth and not (depth and worker.many) and self.is_open(worker):
+            kept = depth and (worker.many or worker is self.reserved)
+            if len(worker.spans) == depth and not kept and self.is_open(worker):
                 yield worker
 
     def is_open(self, worker: Worker) -> bool:

@@ -88,6 +88,7 @@ class Scheduler:
         self.crowds = Crowds(places, obeyed, self.fleet, self.batching, self.streams, self._take_back, self._do)
         self.memory_limit = memory_limit
         self.start_timeout = start_timeout
+        self.has_many = False  # has there been a stream whose calls may run beside each other?
         self.short = False  # of memory
         self.closing = False
         self.over: Fault | None = None  # terminated or given up: what every call ends with from now on
@@ -185,6 +186,7 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------ streams
 
     def _on_opened(self, event: Opened, now: float) -> None:
+        self.has_many |= event.many
         self.streams.open(event, self.over)
 
     def _on_drained(self, event: Drained, now: float) -> None:
@@ -207,6 +209,7 @@ class Scheduler:
     def _fill(self, now: float) -> None:
         """Give waiting calls to workers that have room."""
         passed_over: list[Lane] = []
+        self.fleet.reserved = None
         while (lane := self.backlog.next_lane(passed_over)) is not None:
             if not self._is_many(lane):
                 if not self._hand_out(passed_over, now):
@@ -214,7 +217,8 @@ class Scheduler:
                 continue
             chosen = self.crowds.choose(lane)
             if chosen is not None:
-                self._send(lane, *chosen, now)
+                worker, size = chosen
+                self._send(lane, worker, 1 if self.short else size, now)
                 if self.short:
                     return
             elif self.crowds.wants_to_be_apart(lane):
@@ -238,7 +242,7 @@ class Scheduler:
                     self._send(lane, worker, self._packet(lane), now)
                     if self.short:
                         return False
-        return False
+        return self.has_many and (lane := self.backlog.next_lane(passed_over)) is not None and self._is_many(lane)
 
     def _tiny(self, worker: Worker, lane: Lane) -> bool:
         """Is the work at hand so short that a worker should hold a second packet?"""
@@ -272,6 +276,7 @@ class Scheduler:
             crowd = worker.spans[self._span] = Crowd(self._span, piece, function, expected)
             self.crowds.sent(worker, crowd, stream, now)
         else:
+            worker.apart = False
             worker.spans[self._span] = Sent(self._span, piece, function, expected)
         worker.calls += piece.count
         number = worker.number
@@ -305,7 +310,7 @@ class Scheduler:
         for run in event.runs:
             if isinstance(sent, Crowd):
                 at = run.first - sent.piece.first
-                self._conclude(sent, at, self.crowds.on_recorded(worker, sent, run), stream, now)
+                self._conclude(sent, at, self.crowds.on_recorded(worker, sent, run, now), stream, now)
                 continue
             at, sent.recorded = sent.recorded, sent.recorded + run.count
             assert run.first == sent.piece.first + at, f"{run} after {at} calls of {sent.piece}"
@@ -364,10 +369,7 @@ class Scheduler:
     def _on_cancelled(self, event: Cancelled, now: float) -> None:
         for worker in self.fleet.workers.values():
             for sent in worker.spans.values():
-                at = event.number - sent.piece.first
-                if sent.piece.stream == event.stream and sent.recorded <= at < sent.limit:
-                    if isinstance(sent, Crowd) and at in sent.ahead:
-                        continue
+                if sent.piece.stream == event.stream and sent.is_open(event.number - sent.piece.first):
                     worker.questions.append(event)
                     self._take_back(worker)
                     return
@@ -384,10 +386,10 @@ class Scheduler:
         self._do(Answer(question.ticket, yes))
 
     def _end_call(self, worker: Worker, stream: int, number: int, now: float) -> bool:
-        """End a call that runs. False if it does not."""
+        """End a call that runs, or may be about to. False if it has ended."""
         for crowd in worker.crowds():
             at = number - crowd.piece.first
-            if crowd.piece.stream == stream and crowd.is_running(at):
+            if crowd.piece.stream == stream and crowd.is_open(at):
                 self.crowds.end_call(worker, crowd, at, FaultKind.KILLED, now)
                 return True
         if worker.many or not worker.is_in(stream, number):
@@ -399,14 +401,14 @@ class Scheduler:
         worker = self.fleet.workers.get(event.worker)
         if worker is None:
             return
-        worker.taking = False
         for sent in reversed(worker.spans.values()):
             begun = sent.begun if isinstance(sent, Crowd) else sent.recorded
             self._unsend(worker, sent, max(event.limits.get(sent.number, sent.limit), begun))
         questions, worker.questions = worker.questions, []
         for question in questions:
             self._answer(question, worker, now)
-        if worker.condemned is not None and (why := self.crowds.sentence(worker)) is not None:
+        worker.taking = False  # not earlier: whom the answers have condemned, need not be asked again
+        if worker.condemned and (why := self.crowds.sentence(worker)) is not None:
             self._kill(worker, why)
         if worker.sentence is not None:
             stream, number, kind = worker.sentence
@@ -460,7 +462,7 @@ class Scheduler:
             if worker.held - worker.waiting < self.crowds.places:  # it has room, and does not begin them
                 worker.stuck = True
                 self._take_back(worker)
-            elif self.backlog.next_lane() is None and any(self.fleet.room(0)):
+            elif self.backlog.next_lane() is None and self.crowds.has_a_place():
                 self._take_back(worker)
 
     def _deadline(self, worker: Worker, sent: Sent) -> float | None:
