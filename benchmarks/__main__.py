@@ -5,6 +5,7 @@ import sys
 
 from benchmarks.faults import command as faults
 from benchmarks.ipc import command as ipc
+from benchmarks.models import command as models
 from benchmarks.pool import command as pool
 
 
@@ -14,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     pool.add_to(subjects)
     faults.add_to(subjects)
     ipc.add_to(subjects)
+    models.add_to(subjects)
     options = parser.parse_args(arguments)
     status: int = options.start(options)
     return status

@@ -1,36 +1,10 @@
 """What is measured, of whom, and what is to be reached. To add a measure: its function, and a row here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.compare.catalogue import Goal, Measure, System
 from benchmarks.ipc import measures, systems
-from benchmarks.ipc.systems import System
 from benchmarks.pool.catalogue import Metric
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """`against`: whom ratios refer to. `options`: of the task."""
-
-    name: str
-    run: Callable[[measures.Make, measures.Task], measures.Figures]
-    metrics: tuple[Metric, ...]
-    systems: tuple[System, ...]
-    against: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """The system's figure is at least (or at most, where less is better) `factor` times that of `against`; without
-    `against`, `factor` itself."""
-
-    measure: str
-    key: str
-    system: str
-    factor: float
-    against: str = ""
 
 
 def _rate(title: str, name: str, those: tuple[System, ...], against: str, **options: Any) -> Measure:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.compare.catalogue import Figures
 from benchmarks.ipc.systems import Line, fork
 
-Figures = dict[str, float]
 Make = Callable[[], Any]
 
 

@@ -3,8 +3,9 @@
 import multiprocessing
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.compare.catalogue import System
 
 Put = Callable[[Any], object]
 Get = Callable[[], Any]
@@ -171,16 +172,6 @@ class Iceoryx(Line):
         return get
 
 
-@dataclass(frozen=True, slots=True)
-class System:
-    """`make`: a Line, a lock, a way to start a process, or what else the measure asks for."""
-
-    name: str
-    make: Callable[[], Any]
-    imports: str = "pass"
-    full: bool = False  # takes part in full runs only
-
-
 def _procoro(name: str, *arguments: Any) -> Callable[[], Any]:
     def make() -> Any:
         import procoro
@@ -255,8 +246,8 @@ PROCESSES = (
     System("mp spawn", lambda: multiprocessing.get_context("spawn").Process),
 )
 OBJECTS = (
-    *(System(name, lambda name=name: _procoro(name), OURS) for name in ("Lock", "Event", "Condition", "SimpleQueue")),  # type: ignore[misc]
-    *(System(name, lambda name=name: _procoro(name), OURS) for name in ("Queue", "Pipe")),  # type: ignore[misc]
-    *(System(f"mp.{name}", lambda name=name: getattr(fork, name)) for name in ("Lock", "Event", "Condition")),  # type: ignore[misc]
-    *(System(f"mp.{name}", lambda name=name: getattr(fork, name)) for name in ("SimpleQueue", "Queue", "Pipe")),  # type: ignore[misc]
+    *(System(name, lambda name=name: _procoro(name), OURS) for name in ("Lock", "Event", "Condition", "SimpleQueue")),
+    *(System(name, lambda name=name: _procoro(name), OURS) for name in ("Queue", "Pipe")),
+    *(System(f"mp.{name}", lambda name=name: getattr(fork, name)) for name in ("Lock", "Event", "Condition")),
+    *(System(f"mp.{name}", lambda name=name: getattr(fork, name)) for name in ("SimpleQueue", "Queue", "Pipe")),
 )

@@ -11,12 +11,12 @@ from procoro.wire import record, ring
 class Crowd:
     """One of them."""
 
-    __slots__ = ("end", "first", "slot")
+    __slots__ = ("end", "first", "slot", "written")
 
     def __init__(self, slot: int, first: int, count: int) -> None:
         self.slot = slot  # where its end stands
         self.first = first  # call
-        self.end = count  # the worker begins no call from here on
+        self.end = self.written = count  # the worker begins no call from here on; and as it stands in the ring
 
 
 class Crowds:
@@ -63,8 +63,10 @@ class Crowds:
     def lower_ends(self) -> dict[int, int]:
         """Let the worker begin no call but those that it may have begun: the end of each span from now on."""
         ends = {span: self._may_have_begun(span) for span in self._out}
-        for span, end in ends.items():
-            self._ring.set_end(self._out[span].slot, span, end)
+        for span, end in reversed(ends.items()):  # it begins the first ones first
+            crowd = self._out[span]
+            crowd.written = min(crowd.written, end)  # an end never rises
+            self._ring.set_end(crowd.slot, span, crowd.written)
         return ends
 
     def limits(self, lowered: dict[int, int]) -> dict[int, int]:

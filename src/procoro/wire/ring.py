@@ -58,8 +58,14 @@ class Ring:
     def begin(self, slot: int, span: int, call: int) -> bool:
         """Begin a call, unless it has been taken back."""
         begun = span << CALL_BITS | call + 1
+        if not call and self.ends[slot] < begun:
+            return False  # nothing of this span will begin, and it is not to seem as if all before it had
         self._store(BEGUN, begun)  # first say so, then look: see docs/exactly-once.md
         return self.ends[slot] >= begun
+
+    def is_taken_back(self, slot: int, span: int) -> bool:
+        """Is no call of this span to begin?"""
+        return self.ends[slot] <= span << CALL_BITS
 
     def has_room(self, size: int) -> bool:
         """Can an outcome of so many bytes be written? If not, the parent has to read first."""

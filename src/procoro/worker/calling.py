@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 from procoro.calls import is_async
@@ -19,6 +20,14 @@ def as_plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
         return asyncio.run(function(*args, **kwargs))
 
     return run_to_the_end
+
+
+def finish(coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
+    """Run it to its end, in this context: what it sets there is to be seen by others."""
+    import asyncio
+
+    with asyncio.Runner() as runner:
+        runner.run(coroutine, context=context)
 
 
 def caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any] | None) -> Callable[[Any], Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import copy_context
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
@@ -33,9 +33,6 @@ class Model(Protocol):
 
     def serve(self, message: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
         """Run calls, those of this message first; return the message that is not for a model, when it comes."""
-
-    def finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run this to its end before anything else."""
 
 
 class Crowd:
@@ -92,12 +89,24 @@ class Feed:
         self._rang = 0.0
         self._will_ring = False
         self._sleep = kernel.original("time", "sleep")
+        self._is_copy = False
+        os.register_at_fork(after_in_child=self._disown)
+
+    def _disown(self) -> None:
+        """In a child that a call has forked: it has no part in the pool."""
+        self._is_copy = True
+        self._waiting.clear()
+        self.waiting = 0
 
     def take_in(self, message: bytes, fds: list[int]) -> int:
         """Take a message in; how many calls came with it. -1: it is not for us."""
         kind = message[:1]
         if kind == channel.CROWD:
             arrived = self._worker.arrived()
+            _, _, _, slot, number, *_ = channel.SPAN_HEAD.unpack_from(message)
+            if self._ring_of.is_taken_back(slot, number):  # whole: its function is not even loaded
+                self._pass_over(number, arrived, fds)
+                return 0
             self._held.update(arrived)
             crowd = Crowd(self._worker.unpack(message, fds, self._adapt), arrived)
             self._waiting.append(crowd)
@@ -107,6 +116,13 @@ class Feed:
             self._worker.take_handle(message, fds)
             return 0
         return -1
+
+    def _pass_over(self, number: int, arrived: list[int], fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        handles.forget([key for key in arrived if not self._held[key]])
+        self._ended.append(channel.CROWD_ENDED.pack(number, 0, 0.0))
+        self._announce()
 
     def begin(self) -> Call | None:
         """The next call, which has begun by that; None if there is none, or if they were taken back."""
@@ -147,11 +163,25 @@ class Feed:
     def pack_failure(self, call: Call, error: BaseException) -> tuple[int, bytes]:
         """The kind and the bytes of an exception."""
         if os.getpid() != self._worker.pid:
-            _leave(error)
+            self._leave(error)
         self._flush()
         span = call.crowd.span
         body = outcomes.failure(self._worker, error, span.inputs[call.at], span)
         return outcomes.fit(self._worker, record.FAILURE, body)
+
+    def _leave(self, error: BaseException) -> None:
+        """A call forked, and its child raised: it ends as any program would."""
+        status = 1
+        if not isinstance(error, SystemExit):
+            sys.excepthook(type(error), error, error.__traceback__)
+        elif isinstance(error.code, int):
+            status = error.code & 0xFF
+        elif error.code is None:
+            status = 0
+        else:
+            print(error.code, file=sys.stderr)
+        self._worker.write_out()
+        os._exit(status)
 
     def end(self, call: Call, kind: int, body: bytes) -> None:
         """Record how a call has ended."""
@@ -185,6 +215,8 @@ class Feed:
 
     def ring(self) -> None:
         """Let the parent know what is new."""
+        if self._is_copy:
+            return
         self._will_ring = False
         self._rang = clock()
         ended, self._ended = self._ended, []
@@ -264,11 +296,3 @@ class Places:
         self._taken -= 1
         self._feed.end(call, kind, body)
         self._fill()
-
-
-def _leave(error: BaseException) -> None:
-    """A call forked, and its child raised: it ends as any program would."""
-    if isinstance(error, SystemExit):
-        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
-    sys.excepthook(type(error), error, error.__traceback__)
-    os._exit(1)

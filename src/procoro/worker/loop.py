@@ -8,6 +8,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from importlib import import_module
 from time import perf_counter as clock  # by name: calls may patch the module
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,7 @@ class Worker:
                 function = self.library.function(place)
                 value = function(*pickle.loads(arguments))
                 if isinstance(value, Coroutine):
-                    self.model().finish(value)
+                    self._finish(value)
         except BaseException as error:
             self.flush()
             failure = pack_failure(error)
@@ -116,6 +117,14 @@ class Worker:
         except OSError:  # the caller has given this start up
             return False
         return True
+
+    def _finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run an initializer that is `async def`; what it sets in its context is seen by all calls."""
+        context = copy_context()
+        model: Any = self.model() if self._crowds[0] == "asyncio" else calling
+        model.finish(coroutine, context)
+        for variable, value in context.items():
+            variable.set(value)
 
     def serve(self) -> None:
         """Run spans until told to leave, or until nobody is left to tell."""

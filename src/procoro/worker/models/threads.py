@@ -6,9 +6,8 @@ import os
 import queue
 import select
 import threading
-from collections.abc import Coroutine
 from time import perf_counter as clock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from procoro.wire import channel
 from procoro.worker import calling, state
@@ -47,12 +46,6 @@ class Model:
             for _ in range(count):
                 self._tokens.put(None)
             message, fds = self._receive()
-
-    def finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """As in `crowd.Model`."""
-        import asyncio
-
-        asyncio.run(coroutine)
 
     def _start(self, count: int) -> None:
         for _ in range(count):

@@ -1,0 +1,21 @@
+"""The options of `python -m benchmarks models`."""
+
+from typing import Any
+
+from benchmarks.compare import command
+from benchmarks.compare.command import Effort, Subject
+from benchmarks.models.catalogue import GOALS, MEASURES
+
+MODELS = Subject(
+    "models",
+    help="procoro's threads, greenlets and asyncio beside what one would write by hand, and others",
+    quick_help="short rounds; of memory procoro's only",
+    measures=MEASURES,
+    goals=GOALS,
+    quick=Effort(rounds=3, seconds=0.25),
+    full=Effort(rounds=5, seconds=1.5),
+)
+
+
+def add_to(subjects: Any) -> None:
+    command.add_to(subjects, MODELS)
