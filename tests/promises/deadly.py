@@ -101,7 +101,9 @@ async def ahoards(meeting: Meeting, megabytes: int) -> None:
 
 
 def _last(folder: str, count: int) -> bool:
-    return calls.note(f"{folder}/ended") == count
+    with open(f"{folder}/ended", "ab", buffering=0) as file:
+        file.write(b".")
+        return file.tell() == count  # where our own byte is: two threads may see the file at the same size
 
 
 def last_one_dies(folder: str, x: int, count: int) -> int:
