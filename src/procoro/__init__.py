@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from procoro.pool import Pool
     from procoro.process import Process, active_children, current_process, parent_process
     from procoro.results import MapResult, Result, Stream
+    from procoro.server.server import Server, serve
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Executor": ("procoro.executor", "Executor"),
     "Pool": ("procoro.pool", "Pool"),
+    "Server": ("procoro.server.server", "Server"),
+    "serve": ("procoro.server.server", "serve"),
     "Result": ("procoro.results", "Result"),
     "MapResult": ("procoro.results", "MapResult"),
     "Stream": ("procoro.results", "Stream"),
@@ -84,6 +87,7 @@ __all__ = [
     "RLock",
     "Result",
     "Semaphore",
+    "Server",
     "SimpleQueue",
     "Stream",
     "active_children",
@@ -92,6 +96,7 @@ __all__ = [
     "freeze_support",
     "joinall",
     "parent_process",
+    "serve",
     "sleep",
     "spawn",
 ]

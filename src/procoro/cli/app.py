@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from procoro.cli.map import map_command
+from procoro.cli.serve import serve_command
 
 __all__ = ["app"]
 
@@ -16,3 +17,4 @@ def app() -> None:
 
 
 app.add_command(map_command)
+app.add_command(serve_command)

@@ -1,0 +1,1 @@
+"""A socket server on every core, one coroutine a connection."""

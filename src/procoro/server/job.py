@@ -1,0 +1,65 @@
+"""What a worker of a server is sent: the call that it is in as long as it lives."""
+
+from __future__ import annotations
+
+import _socket
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from procoro.server.counters import Counters
+from procoro.server.settings import Settings
+
+if TYPE_CHECKING:
+    from procoro.ipc.pipes import Connection as Control
+
+logger = logging.getLogger("procoro.server")
+access = logging.getLogger("procoro.server.access")
+
+# What the server says, and what its worker says
+FINISH = "finish"
+READY, CLOSED = "ready", "closed"  # it accepts; it accepts no more
+
+
+def shut_receiving(fd: int) -> None:
+    """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
+    # Of a copy, and not gevent's: that would end the waits of greenlets by an error.
+    copy = _socket.socket(fileno=os.dup(fd))
+    try:
+        copy.shutdown(_socket.SHUT_RD)
+    except OSError:
+        pass  # it is gone
+    finally:
+        copy.close()
+
+
+def address_of(peer: Any) -> Any:
+    """Whose connection this is; nothing where all are of this machine."""
+    return peer[0] if isinstance(peer, tuple) else None
+
+
+def leave_signals_to_the_server() -> None:
+    """What stops a service, or closes a terminal, often signals all its processes: the server decides about us."""
+    # A handler that does nothing: SIG_IGN would be inherited by programs that handlers start.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+
+
+class Job:
+    """All of it."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[Any], control: Control, counters: Counters) -> None:
+        self.settings = settings
+        self.listeners: Sequence[socket.socket] = listeners  # in the worker; Listeners here
+        self.control = control
+        self.counters = counters
+
+    def log_end(self, peer: object, error: BaseException | None, seconds: float) -> None:
+        """A connection has ended."""
+        if error is not None:
+            logger.error("procoro: the handler of %s raised %r", peer, error, exc_info=error)
+        if access.isEnabledFor(logging.INFO):
+            access.info("%s %s %.3f s", peer, "failed" if error is not None else "ok", seconds)

@@ -1,0 +1,194 @@
+"""The sockets that a server listens on. The parent makes and keeps them: who waits in one outlives a worker's death."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from procoro import arguments
+from procoro.wire import handles
+
+
+class Listener:
+    """A listening socket that can be sent to a worker."""
+
+    def __init__(self, socket: socket.socket) -> None:
+        self.socket = socket
+        self.key = int.from_bytes(os.urandom(8), "little")
+        self.awaited_by: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def lend(self) -> list[int]:
+        """As in `handles.Handle`."""
+        return [os.dup(self.socket.fileno())]
+
+    def __reduce__(self) -> Any:
+        return _arrive, (handles.collect(self),)
+
+
+def _arrive(key: int) -> socket.socket:
+    (fd,) = handles.take(key)
+    return socket.socket(fileno=os.dup(fd))
+
+
+class Listeners:
+    """Those of each worker: of its own for TCP, which the kernel spreads connections over; shared for a path.
+
+    Raises:
+        OSError: an address cannot be had; the message names it.
+    """
+
+    def __init__(self, hosts: Sequence[str | None], port: int | None, path: Any, backlog: int, workers: int) -> None:
+        if port is None and path is None:
+            raise ValueError("a server needs a port or a path to listen on")
+        if port is not None and not 0 <= arguments.count("port", port, 0) <= 65535:
+            raise ValueError(f"port must be 0 to 65535, got {port}")
+        if path is not None and not (isinstance(path, str) and path):
+            raise TypeError(f"path must be the name of a Unix socket, got {path!r}")
+        self._backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
+        self._workers: list[list[Listener]] = [[] for _ in range(workers)]
+        self._path: str | None = None
+        self._inode = 0
+        self.addresses: list[Any] = []
+        try:
+            if port is not None:
+                self._listen_on(_addresses(hosts, port))
+            if path is not None:
+                self._share(path)
+        except BaseException:
+            self.close()
+            raise
+
+    def of(self, worker: int) -> list[Listener]:
+        """Those that one worker accepts from."""
+        return self._workers[worker]
+
+    def _listen_on(self, addresses: Sequence[tuple[int, Any]]) -> None:
+        for family, address in addresses:
+            if address[1] == 0 and self.addresses:  # one port for all of them
+                address = (address[0], self.addresses[0][1], *address[2:])
+            _try(family, address)
+            for own in self._workers:
+                own.append(Listener(_tcp(family, address, self._backlog)))
+                address = own[-1].socket.getsockname()
+            self.addresses.append(address)
+
+    def _share(self, path: str) -> None:
+        shared = Listener(_unix(path, self._backlog))
+        self._path, self._inode = os.path.abspath(path), os.stat(path).st_ino
+        for own in self._workers:
+            own.append(shared)
+        self.addresses.append(path)
+
+    def close(self) -> None:
+        """Close all: who waits in one, or comes, is refused."""
+        path, self._path = self._path, None
+        try:
+            if path is not None and os.stat(path).st_ino == self._inode:
+                os.unlink(path)
+        except OSError:
+            pass
+        for own in self._workers:
+            for listener in own:
+                listener.socket.close()
+
+
+def _addresses(hosts: Sequence[str | None], port: int) -> list[tuple[int, Any]]:
+    found: list[tuple[int, Any]] = []
+    for host in hosts:
+        try:
+            known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except (OSError, UnicodeError) as error:
+            words = error.strerror if isinstance(error, OSError) else str(error)
+            raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host!r}: {words}") from None
+        for family, _, _, _, address in known:
+            if (family, address) not in found:
+                found.append((family, address))
+    return found
+
+
+def _try(family: int, address: Any) -> None:
+    """With SO_REUSEPORT we could listen beside another server of the same user, and nobody would be told."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        _prepare(probe, family)
+        _bind(probe, address)
+        try:
+            probe.listen(1)
+        except OSError as error:
+            raise _named(error, address) from None
+
+
+def _tcp(family: int, address: Any, backlog: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        _prepare(listener, family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(listener, address)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _prepare(listener: socket.socket, family: int) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts has it, too
+    if family == socket.AF_INET6:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+
+
+def _bind(listener: socket.socket, address: Any) -> None:
+    try:
+        listener.bind(address)
+    except OSError as error:
+        raise _named(error, address) from None
+
+
+def _named(error: OSError, address: Any) -> OSError:
+    hint = ": another program listens there" if error.errno == errno.EADDRINUSE else ""
+    return OSError(
+        error.errno or errno.EINVAL, f"cannot listen on {in_words(address)}: {error.strerror or error}{hint}"
+    )
+
+
+def in_words(address: Any) -> str:
+    """An address as people write it."""
+    if isinstance(address, str):
+        return address
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _unix(path: str, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        _bind(listener, path)
+        listener.listen(backlog)
+        listener.setblocking(False)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _remove_dead(path: str) -> None:
+    """A socket that a dead server has left. One that answers stays, and binding to it fails."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass

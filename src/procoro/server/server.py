@@ -1,0 +1,274 @@
+"""`serve`: workers on every core that listen on one address, kept alive, restarted and drained."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import Any, Self
+
+from procoro import arguments, kernel
+from procoro.server.job import logger
+from procoro.server.listeners import Listeners
+from procoro.server.places import Place
+from procoro.server.settings import LINE, MESSAGE, Settings, hosts
+from procoro.server.workers import ServerWorker, is_of_the_user
+
+__all__ = ["Server", "serve"]
+
+
+def serve(
+    handler: Callable[[Any], Any],
+    host: str | Sequence[str] | None = "127.0.0.1",
+    port: int | None = None,
+    *,
+    path: str | None = None,
+    processes: int | None = None,
+    backlog: int = 500,
+    max_connections: int | None = None,
+    max_per_address: int | None = None,
+    max_line: int = LINE,
+    max_message: int = MESSAGE,
+    idle_timeout: float | None = None,
+    handler_timeout: float | None = None,
+    drain_timeout: float = 30.0,
+    on_start: Callable[[], Any] | None = None,
+    on_stop: Callable[[], Any] | None = None,
+) -> None:
+    """Serve connections until SIGTERM or SIGINT; then those that are open to their end.
+
+    In the main thread, SIGTERM and SIGINT stop it (a second one at once), SIGHUP restarts the workers one by one;
+    the handlers that were there come back. For other threads, and for more than waiting, there is `Server`.
+
+    Args:
+        handler: called for each connection: `async def handler(conn)`, with a `Connection`; or a plain function with an
+            ordinary socket, in a greenlet of its own.
+        host, port: where to listen: a name or address, several, or None for all of this machine. TCP_NODELAY is set.
+        path: a Unix socket to listen on, instead or besides.
+        processes: workers; None: the cores that this process may use.
+        backlog: connections that wait to be accepted, in each worker's listener.
+        max_connections: open ones in a worker; then it accepts no more until one ends. None: as many as descriptors
+            allow. `max_per_address`: of one address in a worker; more are closed at once.
+        max_line, max_message: bytes of what `readline` and `read_exactly` take.
+        idle_timeout: seconds without anything received, after which a connection is closed. `handler_timeout`: for all
+            of a handler. None: no limit.
+        drain_timeout: seconds that open connections are given when a worker is to end: what was received is still
+            handed to the handler, then it meets the end; after that, it is cancelled.
+        on_start, on_stop: called in each worker before it accepts, and at its end.
+
+    Raises:
+        OSError: an address cannot be had.
+    """
+    given = {name: value for name, value in locals().items() if name not in ("handler", "host", "port")}
+    Server(handler, host, port, **given).run()
+
+
+class Server:
+    """A server that is started, asked and stopped by calls. Takes what `serve` takes.
+
+    >>> def echo(conn):
+    ...     while data := conn.recv(1024):
+    ...         conn.sendall(data)
+    >>> with Server(echo, port=0, processes=1) as server:
+    ...     host, port = server.addresses[0]
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[Any], Any],
+        host: str | Sequence[str] | None = "127.0.0.1",
+        port: int | None = None,
+        *,
+        path: str | None = None,
+        processes: int | None = None,
+        backlog: int = 500,
+        **settings: Any,
+    ) -> None:
+        limits: dict[str, Any] = {
+            "max_connections": None,
+            "max_per_address": None,
+            "max_line": LINE,
+            "max_message": MESSAGE,
+            "idle_timeout": None,
+            "handler_timeout": None,
+            "drain_timeout": 30.0,
+            "on_start": None,
+            "on_stop": None,
+        }
+        if unknown := settings.keys() - limits.keys():
+            raise TypeError(f"Server got an unexpected keyword argument {min(unknown)!r}")
+        self._settings = Settings(handler, **(limits | settings))
+        workers = kernel.cores() if processes is None else arguments.count("processes", processes, 1)
+        self._listeners = Listeners(hosts(host), port, path, backlog, workers)
+        self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
+        self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._begun = threading.Lock()  # held as soon as it has been started
+        self._stopping = False
+        self._restarting: Iterator[None] | None = None
+        self._failure: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where it listens: (host, port, ...) of each TCP address, and the path."""
+        return list(self._listeners.addresses)
+
+    # ---- for the user's thread
+
+    def start(self) -> Self:
+        """Start it, in a thread of its own; returns when all workers accept.
+
+        Raises:
+            Exception: what `on_start` has raised, or why else a worker could not begin.
+        """
+        self._begin()
+        self._thread = threading.Thread(target=self._turn, name="procoro-server", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        return self
+
+    def stop(self, now: bool = False) -> None:
+        """Accept no more, let open connections end, and return then. `now`: end them at once."""
+        if self._begun.acquire(blocking=False):  # it has never been started
+            self._end()
+        self._post(lambda: self._stop(now))
+        self._ended.wait()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def restart(self) -> None:
+        """Replace the workers one by one; each old one ends its connections. Returns at once."""
+        self._post(self._restart)
+
+    def stats(self) -> list[dict[str, float]]:
+        """Of each worker that accepts: connections accepted and open, bytes received and sent (counted for `async def`
+        handlers), errors of handlers, and the lag of its event loop in seconds."""
+        return [worker.stats() for place in self._places if (worker := place.worker) is not None]
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def run(self) -> None:
+        """Serve until it is stopped; in the main thread, also by signals."""
+        self._begin()
+        with self._signals():
+            self._turn()
+        if self._failure is not None:
+            raise self._failure
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        asked: list[int] = []
+
+        def stop(number: int, frame: object) -> None:
+            asked.append(number)
+            self._post(lambda: self._stop(now=len(asked) > 1))
+
+        handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda *_: self.restart()}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def _begin(self) -> None:
+        if not self._begun.acquire(blocking=False):
+            raise RuntimeError("a server is started once; it has been started, or stopped, already")
+
+    # ---- its own thread
+
+    def _post(self, event: Callable[[], None]) -> None:
+        self._events.put(event)
+
+    def _turn(self) -> None:
+        try:
+            for place in self._places:
+                place.start()
+            while not (self._stopping and all(place.is_empty() for place in self._places)):
+                self._wait()
+        except BaseException as error:
+            self._failure = self._failure or error
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        for place in self._places:
+            place.end_all()
+        self._listeners.close()
+        self._ended.set()
+        self._ready.set()
+
+    def _wait(self) -> None:
+        dues = [due for place in self._places if (due := place.due()) is not None]
+        try:
+            event = self._events.get(timeout=max(0.0, min(dues) - monotonic()) if dues else None)
+        except queue.Empty:
+            pass
+        else:
+            event()
+        for place in self._places:
+            place.look()
+        if self._stopping and not any(place.is_accepting() for place in self._places):
+            self._listeners.close()  # who comes now is refused, and need not wait for nothing
+
+    def _new_worker(self, index: int, tell: Callable[[ServerWorker, str], None]) -> ServerWorker:
+        def post(worker: ServerWorker, news: str) -> None:
+            self._post(lambda: tell(worker, news))
+
+        return ServerWorker(self._settings, self._listeners.of(index), post)
+
+    def _stop(self, now: bool) -> None:
+        self._stopping = True
+        self._restarting = None
+        for place in self._places:
+            place.finish(now)
+
+    def _restart(self) -> None:
+        if not self._stopping and self._restarting is None:
+            self._restarting = self._one_by_one()
+            self._go_on()
+
+    def _one_by_one(self) -> Iterator[None]:
+        for place in self._places:
+            place.start()
+            while place.coming is not None:
+                yield
+
+    def _go_on(self) -> None:
+        """The next may be restarted."""
+        if self._restarting is not None and next(self._restarting, self) is self:
+            self._restarting = None
+
+    def has_begun(self) -> None:
+        """As in `Owner`."""
+        if all(place.worker is not None for place in self._places):
+            self._ready.set()
+        self._go_on()
+
+    def could_not_begin(self, error: BaseException | None) -> None:
+        """As in `Owner`."""
+        if not self._ready.is_set():
+            self._failure = error or RuntimeError("a worker of the server ended before it accepted")
+            self._stop(now=True)
+            return
+        what = "raised" if is_of_the_user(error) else "died"
+        logger.error("procoro: a worker of the server %s before it accepted: %r", what, error, exc_info=error)
+        if self._restarting is not None:
+            self._restarting = None
+            logger.error("procoro: the server is not restarted: the old workers go on")

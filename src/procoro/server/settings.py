@@ -1,0 +1,75 @@
+"""What a server is told, checked at the door; plain data that travels to its workers."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from procoro import arguments
+from procoro.calls import is_async
+
+SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)
+LONGEST = 366 * 86400.0  # seconds: what is longer is no limit, and too much for some clocks
+LINE = 64 * 1024
+MESSAGE = 64 * 1024 * 1024
+
+
+class Settings:
+    """All but the addresses."""
+
+    def __init__(
+        self,
+        handler: Callable[[Any], Any],
+        *,
+        max_connections: int | None,
+        max_per_address: int | None,
+        max_line: int,
+        max_message: int,
+        idle_timeout: float | None,
+        handler_timeout: float | None,
+        drain_timeout: float,
+        on_start: Callable[[], Any] | None,
+        on_stop: Callable[[], Any] | None,
+    ) -> None:
+        if not callable(handler):
+            raise TypeError(f"handler must be a function of one connection, got {handler!r}")
+        for name, hook in (("on_start", on_start), ("on_stop", on_stop)):
+            arguments.callback(name, hook)
+        self.handler = handler
+        self.is_async = is_async(handler)
+        self.max_connections = _connections(max_connections)
+        self.max_per_address = (
+            None if max_per_address is None else arguments.count("max_per_address", max_per_address, 1)
+        )
+        self.max_line = arguments.count("max_line", max_line, 1)
+        self.max_message = arguments.count("max_message", max_message, 1)
+        self.idle_timeout = arguments.seconds("idle_timeout", idle_timeout)
+        self.handler_timeout = arguments.seconds("handler_timeout", handler_timeout)
+        self.drain_timeout = _limit("drain_timeout", drain_timeout)
+        self.on_start = on_start
+        self.on_stop = on_stop
+
+
+def _limit(name: str, value: Any) -> float:
+    """Seconds, of which there must be a limit."""
+    if value is None:
+        raise TypeError(f"{name} must be a number of seconds, got None")
+    return min(arguments.seconds(name, value) or 0.0, LONGEST)
+
+
+def _connections(given: int | None) -> int:
+    """As many as there may be descriptors, less some to spare: what is beyond that waits in the backlog."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(soft - min(SPARE, soft // 2), 1 << 20) if soft != resource.RLIM_INFINITY else 1 << 20
+    return most if given is None else min(arguments.count("max_connections", given, 1), most)
+
+
+def hosts(host: Any) -> list[str | None]:
+    """The names that a server listens on; None: on all addresses of the machine."""
+    if host is None or isinstance(host, str):
+        return [host or None]
+    found = list(host) if isinstance(host, Sequence) else []
+    if not found or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"host must be a name, a sequence of names or None, got {host!r}")
+    return [one or None for one in found]

@@ -1,0 +1,177 @@
+"""A worker whose handler is `async def`: a task a connection, on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from time import monotonic
+from typing import Any
+
+from procoro.server import counters
+from procoro.server.connection import Connection
+from procoro.server.job import CLOSED, FINISH, READY, Job, address_of, leave_signals_to_the_server, logger
+
+LOOK = 0.5  # seconds between two looks for connections whose time is up
+LINGER = 30.0  # seconds in which the other side is to take what was sent last
+
+
+async def serve(job: Job) -> None:
+    """The life of the worker: until it is told to finish, and all its connections have ended."""
+    await Tasks(job).run()
+
+
+class Tasks:
+    """All connections of a worker."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.settings = job.settings
+        self.cells = job.counters.cells
+        self.loop = asyncio.get_running_loop()
+        self.now = monotonic()  # as of the last look
+        self._connections: set[Connection] = set()
+        self._lingering: dict[Connection, float] = {}  # whose handler has returned, and until when they may stay
+        self._by_address: Counter[Any] = Counter()
+        self._servers: list[asyncio.Server] = []
+        self._accepting: asyncio.Task[None] | None = None
+        self._finishing = False
+        self._emptied: asyncio.Future[None] | None = None  # done when the last connection is gone
+
+    async def run(self) -> None:
+        """As `serve`."""
+        leave_signals_to_the_server()
+        if self.settings.on_start is not None:
+            await _called(self.settings.on_start)
+        await self._accept()
+        looking = self.loop.create_task(self._look())
+        await self.job.control.asend(READY)
+        try:
+            while await self.job.control.arecv() != FINISH:
+                pass
+        except EOFError:  # the server is gone
+            pass
+        self._finishing = True
+        self._stop_accepting()
+        for listener in self.job.listeners:
+            listener.close()
+        await self.job.control.asend(CLOSED)
+        await self._drain()
+        looking.cancel()
+        if self.settings.on_stop is not None:
+            await _called(self.settings.on_stop)
+
+    # ------------------------------------------------------------------------------------- accepting
+
+    async def _accept(self) -> None:
+        """By uvloop's own servers, which take one connection each time the loop turns: so a limit is never passed."""
+        for listener in self.job.listeners:
+            own = socket.socket(fileno=socket.dup(listener.fileno()))
+            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=own))
+
+    def _stop_accepting(self) -> None:
+        """Who connects waits in the listener that the server keeps."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+
+    def _accept_again(self) -> None:
+        """If there is room."""
+        busy = self._servers or self._finishing or (self._accepting is not None and not self._accepting.done())
+        if not busy and len(self._connections) < self.settings.max_connections:
+            self._accepting = self.loop.create_task(self._try_to_accept())
+
+    async def _try_to_accept(self) -> None:
+        try:
+            await self._accept()
+        except OSError as error:  # no descriptor is free; the next look tries again
+            logger.warning("procoro: a worker of the server accepts nothing for now: %s", error)
+            self._stop_accepting()
+
+    def opened(self, connection: Connection) -> None:
+        """A connection has come."""
+        self.cells[counters.ACCEPTED] += 1
+        self.cells[counters.OPEN] += 1
+        self._connections.add(connection)
+        address = address_of(connection.peername)
+        self._by_address[address] += 1
+        if address and self._by_address[address] > (self.settings.max_per_address or self._by_address[address]):
+            connection.abort()
+            return
+        connection.task = self.loop.create_task(self._handle(connection))
+        if len(self._connections) >= self.settings.max_connections:
+            self._stop_accepting()
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is gone."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._lingering.pop(connection, None)
+        self.cells[counters.OPEN] -= 1
+        address = address_of(connection.peername)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+        if self._emptied is not None and not self._connections and not self._emptied.done():
+            self._emptied.set_result(None)
+        if not self._servers:
+            self._accept_again()
+
+    async def _handle(self, connection: Connection) -> None:
+        failed: BaseException | None = None
+        try:
+            await self.settings.handler(connection)
+        except asyncio.CancelledError:
+            connection.abort()
+        except BaseException as error:
+            if not (isinstance(error, ConnectionError) and connection.is_lost()):
+                failed = error
+                self.cells[counters.ERRORS] += 1
+            connection.abort()
+        connection.close()
+        if connection in self._connections:
+            self._lingering[connection] = monotonic() + LINGER
+        self.job.log_end(connection.peername, failed, monotonic() - connection.began)
+
+    # --------------------------------------------------------------------------------- time, the end
+
+    async def _look(self) -> None:
+        due = self.loop.time() + LOOK
+        while True:
+            await asyncio.sleep(max(0.0, due - self.loop.time()))
+            self.cells[counters.LAG] = int(max(0.0, self.loop.time() - due) * counters.MICROSECONDS)
+            due = self.loop.time() + LOOK
+            self.now = monotonic()
+            self._accept_again()
+            for connection in [one for one, until in self._lingering.items() if self.now > until]:
+                connection.abort()
+            idle, handling = self.settings.idle_timeout, self.settings.handler_timeout
+            if idle is None and handling is None:
+                continue
+            for connection in list(self._connections):
+                over = handling is not None and self.now - connection.began > handling
+                if (over or (idle is not None and self.now - connection.seen > idle)) and connection.task is not None:
+                    connection.task.cancel()
+
+    async def _drain(self) -> None:
+        for connection in self._connections:
+            connection.shut_receiving()
+        tasks = {connection.task for connection in self._connections if connection.task is not None}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1.0)
+        if self._connections:  # what was sent last is being taken
+            self._emptied = self.loop.create_future()
+            await asyncio.wait([self._emptied], timeout=1.0)
+
+
+async def _called(hook: Any) -> None:
+    value = hook()
+    if hasattr(type(value), "__await__"):
+        await value
