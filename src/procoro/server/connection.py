@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes | bytearray] = []  # what has arrived and has not been taken:
         self._start = 0  # from here on in the first one,
         self._size = 0  # so many bytes in all
+        self.is_fresh = True  # nothing has arrived yet
         self._eof = False
         self._paused = False
         self._lost: ConnectionError | None = None  # set when it is closed, whichever side did that
@@ -56,6 +57,7 @@ class Connection(asyncio.Protocol):
         """As in Protocol."""
         size = len(data)
         self.seen = self._tasks.now
+        self.is_fresh = False
         self._tasks.cells[counters.RECEIVED] += size
         if self._size and size < CRUMB:
             self._gather(data)

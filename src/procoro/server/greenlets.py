@@ -14,7 +14,16 @@ from gevent.server import StreamServer
 
 from procoro import kernel
 from procoro.server import counters
-from procoro.server.job import CLOSED, FINISH, READY, Job, address_of, leave_signals_to_the_server, shut_receiving
+from procoro.server.job import (
+    CLOSED,
+    FINISH,
+    FRESH,
+    READY,
+    Job,
+    address_of,
+    leave_signals_to_the_server,
+    shut_receiving,
+)
 
 LOOK = 0.5
 
@@ -32,7 +41,7 @@ class Greenlets:
         self.settings = job.settings
         self.cells = job.counters.cells
         self._pool = Pool(self.settings.max_connections)  # full: its servers stop accepting
-        self._sockets: set[socket.socket] = set()
+        self._sockets: dict[socket.socket, float] = {}  # and since when they are here
         self._by_address: Counter[Any] = Counter()
         self._finishing = False
 
@@ -55,8 +64,11 @@ class Greenlets:
         for server in servers:
             server.close()  # our copies: who connects waits in the listener that the server keeps
         self.job.control.send(CLOSED)
-        for one in self._sockets:
-            shut_receiving(one.fileno())
+        for one, since in self._sockets.items():
+            if monotonic() - since < FRESH:
+                gevent.spawn_later(FRESH, self._shut, one)
+            else:
+                self._shut(one)
         self._pool.join(timeout=self.settings.drain_timeout)
         self._pool.kill(timeout=1.0)
         looking.kill()
@@ -89,17 +101,21 @@ class Greenlets:
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(self.settings.idle_timeout)
-            self._sockets.add(connection)
+            self._sockets[connection] = monotonic()
             if self._finishing:
-                shut_receiving(connection.fileno())
+                gevent.spawn_later(FRESH, self._shut, connection)
             with gevent.Timeout(self.settings.handler_timeout, False):
                 self.settings.handler(connection)
         except OSError as error:
             if not (_is_gone(connection) or (isinstance(error, TimeoutError) and self.settings.idle_timeout)):
                 raise
         finally:
-            self._sockets.discard(connection)
+            self._sockets.pop(connection, None)
             connection.close()
+
+    def _shut(self, connection: socket.socket) -> None:
+        if connection in self._sockets:
+            shut_receiving(connection.fileno())
 
     def _look(self) -> None:
         while True:

@@ -24,6 +24,9 @@ FINISH = "finish"
 READY, CLOSED = "ready", "closed"  # it accepts; it accepts no more
 
 
+FRESH = 0.5  # seconds in which one who has just connected is still heard when a worker is to end
+
+
 def shut_receiving(fd: int) -> None:
     """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
     # Of a copy, and not gevent's: that would end the waits of greenlets by an error.

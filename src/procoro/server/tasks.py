@@ -10,7 +10,7 @@ from typing import Any
 
 from procoro.server import counters
 from procoro.server.connection import Connection
-from procoro.server.job import CLOSED, FINISH, READY, Job, address_of, leave_signals_to_the_server, logger
+from procoro.server.job import CLOSED, FINISH, FRESH, READY, Job, address_of, leave_signals_to_the_server, logger
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
 LINGER = 30.0  # seconds in which the other side is to take what was sent last
@@ -157,8 +157,12 @@ class Tasks:
                     connection.task.cancel()
 
     async def _drain(self) -> None:
+        await asyncio.sleep(0)  # who has been accepted by now, comes in
         for connection in self._connections:
-            connection.shut_receiving()
+            if connection.is_fresh:
+                self.loop.call_later(FRESH, connection.shut_receiving)
+            else:
+                connection.shut_receiving()
         tasks = {connection.task for connection in self._connections if connection.task is not None}
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
