@@ -12,6 +12,7 @@ SPACE = 128  # a call's token: its number * SPACE + its kind
 
 Check = Callable[[int, bool, Any], bool]  # the call's number, has it returned, its value or exception
 TIMEOUT, MEMORY = "timeout", "memory"  # what a call needs, to come to an end
+LIMIT = 1.2  # seconds: the timeout of those that have one
 
 
 class Kind(NamedTuple):
@@ -75,6 +76,9 @@ def is_named(ok: bool, error: Any, name: str) -> bool:
 def small(number: int) -> int:
     """What a call returns that returns a number."""
     return number * 7 + 3
+
+
+PACKET = ("naps", "ends_at_its_timeout", "naps", "naps", "naps")  # these travel together
 
 
 def number_of(value: Any) -> int:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from procoro import Pool
+from procoro.engines.local import LocalEngine
+from procoro.scheduler import scheduler
 from tests.chaos import given, kinds, notes
 from tests.chaos.books import Books, Setting
 from tests.chaos.check import Check
@@ -32,6 +34,8 @@ def live(seed: int, calls: int, limit: float) -> int:
     watch(limit, report, books)
     set_the_scene()
     listen(books)
+    if random.Random(f"slow motion {seed}").random() < 0.5:
+        slow_motion()
     chance = random.Random(seed)
     before = descriptors()
     began = time.monotonic()
@@ -93,7 +97,7 @@ def one_round(name: str, chance: random.Random, calls: int, books: Books, world:
 
 
 def new_pool(chance: random.Random) -> Setting:
-    timeout = chance.choice([None, 1.2, 1.2])
+    timeout = chance.choice([None, kinds.LIMIT, kinds.LIMIT])
     retries = chance.choice([0, 0, 0, 1, 2])
     memory = chance.choice([None, "200 MiB"])
     most_calls = chance.choice([None, None, None, 100, 12])
@@ -196,6 +200,19 @@ def set_the_scene() -> None:
         os.close(fd)
     Path(f"{notes.folder()}/running").touch()
     sys.setswitchinterval(0.0005)
+
+
+def slow_motion() -> None:
+    """Nothing is taken back before a call is condemned, and its kill comes late."""
+    scheduler.LONG = scheduler.LONG_SPAN = PATIENCE
+    engine: Any = LocalEngine
+    kill = engine.kill
+
+    def late(self: LocalEngine, number: int) -> None:
+        time.sleep(0.01)  # time for the next call to begin
+        kill(self, number)
+
+    engine.kill = late
 
 
 def listen(books: Books) -> None:

@@ -179,6 +179,25 @@ def stream(user: User, setting: Setting) -> None:
         )
 
 
+def condemned(user: User, setting: Setting) -> None:
+    """In each packet one call may end just when it is to be killed: those behind it must not be hit."""
+    packets = [user.packet(setting) for _ in range(min(user.slow, 3))]
+    calls = _placed([call for packet in packets for call in packet])
+    if not calls:
+        return
+    for call in calls:
+        call.retries = 0
+        call.may |= {"unseen"} if setting.ending == "terminated" else set()
+    try:
+        inputs = [call.given for call in calls]
+        asked = setting.pool.imap(given.run, inputs, len(packets[0]), timeout=kinds.LIMIT, retries=0)
+    except errors.PoolClosed:
+        for call in calls:
+            user.books.strike(call)
+        raise
+    _to_the_end(user, Taker(user, calls, True), asked)
+
+
 def _pulled(user: User, inputs: list[Any], breaks: bool) -> Iterator[Any]:
     slow = user.random.random() < 0.2 and len(inputs) <= 50
     log = user.books.closings

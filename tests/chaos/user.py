@@ -29,10 +29,11 @@ class User(threading.Thread):
         self._number = number * NUMBERS
 
     def run(self) -> None:
-        from tests.chaos.streams import stream, whole_map
+        from tests.chaos.streams import condemned, stream, whole_map
 
         deeds: dict[Callable[[User, Setting], None], int] = {
             submits: 30, callbacks: 20, applies: 10, cancels: 15, kills: 10, awaits: 15, whole_map: 20, stream: 60,
+            condemned: 20,
         }  # fmt: skip
         while self.left > 0:
             deed = self.random.choices(list(deeds), list(deeds.values()))[0]
@@ -62,6 +63,13 @@ class User(threading.Thread):
         chosen = kinds.innocent() if innocent else kinds.KINDS
         able = [kind for kind in chosen if not kind.needs or endless or self._ends(kind, timeout, setting)]
         kind = self.random.choices(able, [kind.weight * (20 if endless and kind.needs else 1) for kind in able])[0]
+        return self._new(kind, setting)
+
+    def packet(self, setting: Setting) -> list[Call]:
+        """New calls: one that may end just when it is to be killed, and innocents around it."""
+        return [self._new(kind, setting) for name in kinds.PACKET for kind in kinds.KINDS if kind.name == name]
+
+    def _new(self, kind: kinds.Kind, setting: Setting) -> Call:
         self.slow -= (1 + setting.retries) * bool(kind.needs)
         self.left -= 1
         self._number += 1
@@ -145,8 +153,12 @@ def callbacks(user: User, setting: Setting) -> None:
 
             return callback
 
-        result = setting.pool.apply_async(function, arguments, callback=tell(True), error_callback=tell(False))
         calls_told.append(told)
+        if user.random.random() < 0.5:
+            return setting.pool.apply_async(function, arguments, callback=tell(True), error_callback=tell(False))
+        result = setting.pool.submit(function, *arguments)
+        result.wait(user.random.choice([0, 0, 0.001, 0.02]))  # it may be over: then it is told at once
+        result.add_done_callback(lambda done: told.append(not done.cancelled() and done.exception() is None))
         return result
 
     calls_told: list[list[bool]] = []

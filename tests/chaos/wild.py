@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.chaos.kinds import MEMORY, TIMEOUT, good, kind, never, raises, returns, small
+from tests.chaos.kinds import LIMIT, MEMORY, TIMEOUT, good, kind, never, raises, returns, small
 from tests.chaos.notes import CHILD, folder, note
 from tests.chaos.tame import Own
 
@@ -133,6 +133,13 @@ def spins(number: int) -> int:
 def stops_itself(number: int) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
     time.sleep(3600)
+
+
+@kind(returns(small), 2, needs=TIMEOUT)
+def ends_at_its_timeout(number: int) -> int:
+    """Just before it is killed, then, or just after."""
+    time.sleep(LIMIT + number % 16 / 1600)
+    return small(number)
 
 
 @kind(never, 2, needs=MEMORY)
