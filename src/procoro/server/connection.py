@@ -239,8 +239,8 @@ class Connection(asyncio.Protocol):
             raise ConnectionResetError("the connection is closed")
         if type(data) is not bytes:  # who gave it may change it before it is sent
             data = memoryview(data).tobytes()
-        transport.write(data)
         self._tasks.cells[counters.SENT] += len(data)
+        transport.write(data)
         if self._writers is not None:
             writer = self._tasks.loop.create_future()
             self._writers.append(writer)

@@ -26,6 +26,14 @@ class Listener:
         """As in `handles.Handle`."""
         return [os.dup(self.socket.fileno())]
 
+    def close(self) -> None:
+        """Close it, whoever else holds it: a worker that is ending, or a process that a handler has started."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:  # it is closed; or this system has no such thing
+            pass
+        self.socket.close()
+
     def __reduce__(self) -> Any:
         return _arrive, (handles.collect(self),)
 
@@ -49,7 +57,7 @@ class Listeners:
             raise ValueError(f"port must be 0 to 65535, got {port}")
         if path is not None and not (isinstance(path, str) and path):
             raise TypeError(f"path must be the name of a Unix socket, got {path!r}")
-        self._backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
+        self._backlog = backlog
         self._workers: list[list[Listener]] = [[] for _ in range(workers)]
         self._path: str | None = None
         self._inode = 0
@@ -94,7 +102,7 @@ class Listeners:
             pass
         for own in self._workers:
             for listener in own:
-                listener.socket.close()
+                listener.close()
 
 
 def _addresses(hosts: Sequence[str | None], port: int) -> list[tuple[int, Any]]:

@@ -16,7 +16,7 @@ from procoro.server.job import logger
 from procoro.server.listeners import Listeners
 from procoro.server.places import Place
 from procoro.server.settings import LINE, MESSAGE, Settings, hosts
-from procoro.server.workers import ServerWorker, is_of_the_user
+from procoro.server.workers import ServerWorker, in_words
 
 __all__ = ["Server", "serve"]
 
@@ -101,14 +101,15 @@ class Server:
         }
         if unknown := settings.keys() - limits.keys():
             raise TypeError(f"Server got an unexpected keyword argument {min(unknown)!r}")
-        self._settings = Settings(handler, **(limits | settings))
+        self._settings = Settings(handler, backlog=backlog, **(limits | settings))
         workers = kernel.cores() if processes is None else arguments.count("processes", processes, 1)
-        self._listeners = Listeners(hosts(host), port, path, backlog, workers)
+        self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
         self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._begun = threading.Lock()  # held as soon as it has been started
         self._stopping = False
         self._restarting: Iterator[None] | None = None
+        self._restart_again = False  # it was asked for meanwhile
         self._failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -240,7 +241,10 @@ class Server:
             place.finish(now)
 
     def _restart(self) -> None:
-        if not self._stopping and self._restarting is None:
+        if self._restarting is not None:
+            self._restart_again = True  # those that have been replaced may have come too early for what is new
+        elif not self._stopping:
+            self._restart_again = False
             self._restarting = self._one_by_one()
             self._go_on()
 
@@ -254,6 +258,8 @@ class Server:
         """The next may be restarted."""
         if self._restarting is not None and next(self._restarting, self) is self:
             self._restarting = None
+            if self._restart_again:
+                self._restart()
 
     def has_begun(self) -> None:
         """As in `Owner`."""
@@ -267,8 +273,7 @@ class Server:
             self._failure = error or RuntimeError("a worker of the server ended before it accepted")
             self._stop(now=True)
             return
-        what = "raised" if is_of_the_user(error) else "died"
-        logger.error("procoro: a worker of the server %s before it accepted: %r", what, error, exc_info=error)
+        logger.error("procoro: a worker of the server ended before it accepted: %s", in_words(error), exc_info=error)
         if self._restarting is not None:
             self._restarting = None
             logger.error("procoro: the server is not restarted: the old workers go on")

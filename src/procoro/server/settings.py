@@ -22,6 +22,7 @@ class Settings:
         self,
         handler: Callable[[Any], Any],
         *,
+        backlog: int,
         max_connections: int | None,
         max_per_address: int | None,
         max_line: int,
@@ -38,6 +39,7 @@ class Settings:
             arguments.callback(name, hook)
         self.handler = handler
         self.is_async = is_async(handler)
+        self.backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
         self.max_connections = _connections(max_connections)
         self.max_per_address = (
             None if max_per_address is None else arguments.count("max_per_address", max_per_address, 1)

@@ -67,7 +67,8 @@ class Tasks:
         """By uvloop's own servers, which take one connection each time the loop turns: so a limit is never passed."""
         for listener in self.job.listeners:
             own = socket.socket(fileno=socket.dup(listener.fileno()))
-            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=own))
+            backlog = self.settings.backlog  # uvloop would set one of its own
+            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=own, backlog=backlog))
 
     def _stop_accepting(self) -> None:
         """Who connects waits in the listener that the server keeps."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from procoro.errors import ProcoroError
+from procoro.errors import WorkerDied, describe_exit
 from procoro.ipc.pipes import Pipe
 from procoro.pool import Pool
 from procoro.server.counters import Counters
@@ -109,8 +109,8 @@ class ServerWorker:
                 counters.close()
 
 
-def is_of_the_user(error: BaseException | None) -> bool:
-    """Has code of theirs raised it, and not the worker died or been ended?"""
-    from concurrent.futures import CancelledError
-
-    return error is not None and not isinstance(error, (ProcoroError, CancelledError))
+def in_words(error: BaseException | None) -> str:
+    """How a worker has ended; of its call nobody has heard."""
+    if type(error) is WorkerDied:
+        return f"worker {error.pid} {describe_exit(error.exitcode)}{error.hint}"
+    return "it ended by itself" if error is None else f"{type(error).__name__}: {error}"
