@@ -6,6 +6,7 @@ import pytest
 
 from procoro import serve
 from procoro.server.server import Server
+from tests.server.clients import ask, connect
 from tests.server.handlers import echo_async, echo_plain
 
 HUGE = 10**30
@@ -43,7 +44,8 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"port": 0, "drain_timeout": -1}, ValueError, "drain_timeout must be > 0 seconds"),
     ({"port": 0, "on_start": 5}, TypeError, "on_start must be callable, got 5"),
     ({"port": 0, "on_stop": "x"}, TypeError, "on_stop must be callable"),
-    ({"port": 0, "model": "threads"}, TypeError, "unexpected keyword argument 'model'"),
+    ({"port": 0, "model": "threads"}, ValueError, "model must be 'asyncio' or 'greenlets', got 'threads'"),
+    ({"port": 0, "models": "threads"}, TypeError, "unexpected keyword argument 'models'"),
 ]
 
 
@@ -59,6 +61,19 @@ def test_wrong_arguments(settings: dict[str, Any], error: type[Exception], words
 def test_a_handler_must_be_a_function(wrong: Any) -> None:
     with pytest.raises(TypeError, match="handler must be a function of one connection, got"):
         Server(wrong, port=0)
+
+
+def test_an_async_def_does_not_run_in_greenlets() -> None:
+    with pytest.raises(ValueError, match="an `async def` handler runs by model='asyncio'"):
+        Server(echo_async, port=0, model="greenlets")
+
+
+def test_a_function_that_gives_a_coroutine_is_told_by_the_model() -> None:
+    def echo(conn: Any) -> Any:
+        return echo_async(conn)
+
+    with Server(echo, port=0, processes=1, model="asyncio") as server, connect(server.addresses[0]) as client:
+        assert ask(client) == b"hello"
 
 
 def test_as_long_as_you_like() -> None:

@@ -16,6 +16,11 @@ __all__ = ["serve_command"]
 @click.option("--path", metavar="SOCKET", help="A Unix socket to listen on, instead or besides.")
 @click.option("--processes", metavar="N", type=click.IntRange(min=1), help="Workers; default: the usable cores.")
 @click.option(
+    "--certfile", metavar="FILE", help="Speak TLS: a certificate and its chain, with or without its key."
+)
+@click.option("--keyfile", metavar="FILE", help="The key of the certificate.")
+@click.option("--client-ca", metavar="FILE", help="Clients must have a certificate that one of these has signed.")
+@click.option(
     "--backlog", metavar="N", type=click.IntRange(min=1), default=500, help="Connections that wait; default: 500."
 )
 @click.option("--max-connections", metavar="N", type=click.IntRange(min=1), help="Open ones in a worker.")
@@ -31,6 +36,8 @@ def serve_command(handler: str, host: tuple[str, ...], access_log: bool, **given
 
     HANDLER is module:name or path/to/file.py:name. An `async def` takes a procoro Connection; a plain function
     takes an ordinary socket, and runs in a greenlet of its own.
+
+    All files are in PEM format; SIGHUP reads them again.
 
     SIGTERM or Ctrl-C accepts no more and lets open connections end; the second one ends them at once. SIGHUP
     replaces the workers one by one, and refuses nobody.

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from procoro.server import counters
-from procoro.server.job import shut_receiving
+from procoro.server.job import QUIET, arrived, shut_receiving
 
 if TYPE_CHECKING:
     from procoro.server.tasks import Tasks
@@ -34,7 +34,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes | bytearray] = []  # what has arrived and has not been taken:
         self._start = 0  # from here on in the first one,
         self._size = 0  # so many bytes in all
-        self.is_fresh = True  # nothing has arrived yet
+        self.received = 0  # bytes, ever
         self._eof = False
         self._paused = False
         self._lost: ConnectionError | None = None  # set when it is closed, whichever side did that
@@ -50,14 +50,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As in Protocol."""
         self._transport = transport  # type: ignore[assignment]
-        self.peername = transport.get_extra_info("peername")
-        self._tasks.opened(self)
+        if self.task is None:  # by TLS it has been here since before its handshake
+            self.peername = transport.get_extra_info("peername")
+            self._tasks.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """As in Protocol."""
         size = len(data)
         self.seen = self._tasks.now
-        self.is_fresh = False
+        self.received += size
         self._tasks.cells[counters.RECEIVED] += size
         if self._size and size < CRUMB:
             self._gather(data)
@@ -271,9 +272,18 @@ class Connection(asyncio.Protocol):
 
     def shut_receiving(self) -> None:
         """Nothing more is to come: what has arrived is still received, then it ends."""
-        fd = self.fileno()
-        if fd >= 0:
+        if self.get_extra_info("ssl_object") is not None:
+            self._receive_up_to(self.received + arrived(self.fileno()), -1)
+        elif (fd := self.fileno()) >= 0:
             shut_receiving(fd)
+
+    def _receive_up_to(self, most: int, before: int) -> None:
+        # Where a socket is shut, TLS takes that for a broken connection, and nothing could be answered.
+        if self._paused or before < self.received < most:
+            self._tasks.loop.call_later(QUIET, self._receive_up_to, most, self.received)
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+            self.eof_received()
 
     def get_extra_info(self, name: str) -> Any:
         """As of an asyncio transport: "sockname", "socket"."""

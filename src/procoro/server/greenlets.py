@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
+from gevent.ssl import SSLSocket
 
 from procoro import kernel
 from procoro.server import counters
@@ -18,9 +19,11 @@ from procoro.server.job import (
     CLOSED,
     FINISH,
     FRESH,
+    QUIET,
     READY,
     Job,
     address_of,
+    arrived,
     leave_signals_to_the_server,
     shut_receiving,
 )
@@ -40,6 +43,9 @@ class Greenlets:
         self.job = job
         self.settings = job.settings
         self.cells = job.counters.cells
+        self._context = None if job.certificates is None else job.certificates.context()
+        if self._context is not None:
+            self._context.sslsocket_class = SecureSocket
         self._pool = Pool(self.settings.max_connections)  # full: its servers stop accepting
         self._sockets: dict[socket.socket, float] = {}  # and since when they are here
         self._by_address: Counter[Any] = Counter()
@@ -84,7 +90,10 @@ class Greenlets:
         failed: BaseException | None = None
         try:
             if not address or self._by_address[address] <= (self.settings.max_per_address or self._by_address[address]):
-                self._serve(connection)
+                secured = self._secured(connection, peer)
+                if secured is not None:
+                    connection = secured
+                    self._serve(connection)
         except gevent.GreenletExit:
             pass
         except BaseException as error:
@@ -98,6 +107,19 @@ class Greenlets:
             connection.close()
         self.job.log_end(peer, failed, monotonic() - began)
 
+    def _secured(self, connection: socket.socket, peer: Any) -> socket.socket | None:
+        """The connection by which the handler speaks; None: TLS was not possible."""
+        if self._context is None:
+            return connection
+        try:
+            with gevent.Timeout(self.settings.handshake_timeout, TimeoutError("the handshake took too long")):
+                secured = self._context.wrap_socket(connection, server_side=True)
+                assert isinstance(secured, SecureSocket)
+                return secured
+        except OSError as error:
+            self.job.log_no_tls(peer, error)
+            return None
+
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(self.settings.idle_timeout)
@@ -106,6 +128,8 @@ class Greenlets:
                 gevent.spawn_later(FRESH, self._shut, connection)
             with gevent.Timeout(self.settings.handler_timeout, False):
                 self.settings.handler(connection)
+            if isinstance(connection, SecureSocket):
+                connection.say_the_end()
         except OSError as error:
             if not (_is_gone(connection) or (isinstance(error, TimeoutError) and self.settings.idle_timeout)):
                 raise
@@ -114,7 +138,11 @@ class Greenlets:
             connection.close()
 
     def _shut(self, connection: socket.socket) -> None:
-        if connection in self._sockets:
+        if connection not in self._sockets:
+            return
+        if isinstance(connection, SecureSocket):
+            connection.shut_receiving()
+        else:
             shut_receiving(connection.fileno())
 
     def _look(self) -> None:
@@ -122,6 +150,49 @@ class Greenlets:
             began = monotonic()
             gevent.sleep(LOOK)
             self.cells[counters.LAG] = int(max(0.0, monotonic() - began - LOOK) * counters.MICROSECONDS)
+
+
+class SecureSocket(SSLSocket):  # type: ignore[misc]  # gevent has no types
+    """A socket that speaks TLS, with an end that is told to it and by it."""
+
+    _to_come: int | None = None  # bytes, at most; None: as many as are sent
+
+    def shut_receiving(self) -> None:
+        """Nothing more is to come: what has arrived is still received, then it ends."""
+        # Where a socket is shut, TLS takes that for a broken connection, and nothing could be answered.
+        self._to_come = self.pending() + arrived(self.fileno())
+        gevent.get_hub().cancel_wait(self._read_event, _NoMore())
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002
+        """As in SSLSocket, by which all other methods receive."""
+        if self._to_come is None:
+            try:
+                return super().read(len, buffer)
+            except _NoMore:
+                pass
+        found: Any = None
+        if self._to_come:
+            with gevent.Timeout(QUIET, False):
+                found = super().read(len, buffer)
+        nothing: bytes | int = b"" if buffer is None else 0
+        self._to_come = max(0, (self._to_come or 0) - _size(found)) if found else 0
+        return found or nothing
+
+    def say_the_end(self) -> None:
+        """By TLS, whose end is not that of the connection; without waiting for an answer."""
+        self.settimeout(0)
+        try:
+            self.unwrap()
+        except (OSError, ValueError):  # it wants to wait; or the connection is closed
+            pass
+
+
+class _NoMore(Exception):
+    pass
+
+
+def _size(found: bytes | int) -> int:
+    return found if isinstance(found, int) else len(found)
 
 
 def _is_gone(connection: socket.socket) -> bool:

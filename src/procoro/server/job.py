@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import _socket
+import fcntl
 import logging
 import os
 import signal
 import socket
+import sys
+import termios
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from procoro.server.counters import Counters
 from procoro.server.settings import Settings
+from procoro.server.tls import Certificates
 
 if TYPE_CHECKING:
     from procoro.ipc.pipes import Connection as Control
@@ -25,6 +29,15 @@ READY, CLOSED = "ready", "closed"  # it accepts; it accepts no more
 
 
 FRESH = 0.5  # seconds in which one who has just connected is still heard when a worker is to end
+QUIET = 0.1  # seconds in which what has arrived by TLS comes out of it
+
+
+def arrived(fd: int) -> int:
+    """Bytes that the kernel holds for this socket to receive."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0  # it is gone
 
 
 def shut_receiving(fd: int) -> None:
@@ -54,11 +67,23 @@ def leave_signals_to_the_server() -> None:
 class Job:
     """All of it."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[Any], control: Control, counters: Counters) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        certificates: Certificates | None,
+        listeners: Sequence[Any],
+        control: Control,
+        counters: Counters,
+    ) -> None:
         self.settings = settings
+        self.certificates = certificates  # None: there is no TLS
         self.listeners: Sequence[socket.socket] = listeners  # in the worker; Listeners here
         self.control = control
         self.counters = counters
+
+    def log_no_tls(self, peer: object, error: BaseException) -> None:
+        """A handshake has failed: of a client that does not trust us, or is none; that is not for an error's log."""
+        logger.info("procoro: no TLS with %s: %s", peer, error)
 
     def log_end(self, peer: object, error: BaseException | None, seconds: float) -> None:
         """A connection has ended."""

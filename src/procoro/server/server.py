@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
 import threading
@@ -15,7 +16,8 @@ from procoro import arguments, kernel
 from procoro.server.job import logger
 from procoro.server.listeners import Listeners
 from procoro.server.places import Place
-from procoro.server.settings import LINE, MESSAGE, Settings, hosts
+from procoro.server.settings import BACKLOG, DRAIN, HANDSHAKE, LINE, MESSAGE, Settings, hosts
+from procoro.server.tls import Files
 from procoro.server.workers import ServerWorker, in_words
 
 __all__ = ["Server", "serve"]
@@ -28,14 +30,19 @@ def serve(
     *,
     path: str | None = None,
     processes: int | None = None,
-    backlog: int = 500,
+    model: str | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    client_ca: str | os.PathLike[str] | None = None,
+    backlog: int = BACKLOG,
     max_connections: int | None = None,
     max_per_address: int | None = None,
     max_line: int = LINE,
     max_message: int = MESSAGE,
+    handshake_timeout: float = HANDSHAKE,
     idle_timeout: float | None = None,
     handler_timeout: float | None = None,
-    drain_timeout: float = 30.0,
+    drain_timeout: float = DRAIN,
     on_start: Callable[[], Any] | None = None,
     on_stop: Callable[[], Any] | None = None,
 ) -> None:
@@ -50,10 +57,15 @@ def serve(
         host, port: where to listen: a name or address, several, or None for all of this machine. TCP_NODELAY is set.
         path: a Unix socket to listen on, instead or besides.
         processes: workers; None: the cores that this process may use.
+        model: "asyncio" or "greenlets"; None: as the handler's kind wants it.
+        certfile, keyfile: a certificate with its chain, and its key (None: it is in the same file), in PEM format:
+            connections speak TLS. SIGHUP reads them again. client_ca: clients must have a certificate that one of
+            these has signed.
         backlog: connections that wait to be accepted, in each worker's listener.
         max_connections: open ones in a worker; then it accepts no more until one ends. None: as many as descriptors
             allow. `max_per_address`: of one address in a worker; more are closed at once.
         max_line, max_message: bytes of what `readline` and `read_exactly` take.
+        handshake_timeout: seconds that a TLS handshake may take.
         idle_timeout: seconds without anything received, after which a connection is closed. `handler_timeout`: for all
             of a handler. None: no limit.
         drain_timeout: seconds that open connections are given when a worker is to end: what was received is still
@@ -61,7 +73,8 @@ def serve(
         on_start, on_stop: called in each worker before it accepts, and at its end.
 
     Raises:
-        OSError: an address cannot be had.
+        OSError: an address cannot be had, or a file not be read.
+        ValueError: no client would take the certificate: it has expired, or the key is not its own.
     """
     given = {name: value for name, value in locals().items() if name not in ("handler", "host", "port")}
     Server(handler, host, port, **given).run()
@@ -85,23 +98,14 @@ class Server:
         *,
         path: str | None = None,
         processes: int | None = None,
-        backlog: int = 500,
+        certfile: str | os.PathLike[str] | None = None,
+        keyfile: str | os.PathLike[str] | None = None,
+        client_ca: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
-        limits: dict[str, Any] = {
-            "max_connections": None,
-            "max_per_address": None,
-            "max_line": LINE,
-            "max_message": MESSAGE,
-            "idle_timeout": None,
-            "handler_timeout": None,
-            "drain_timeout": 30.0,
-            "on_start": None,
-            "on_stop": None,
-        }
-        if unknown := settings.keys() - limits.keys():
-            raise TypeError(f"Server got an unexpected keyword argument {min(unknown)!r}")
-        self._settings = Settings(handler, backlog=backlog, **(limits | settings))
+        self._settings = Settings(handler, **settings)
+        self._files = Files(certfile, keyfile, client_ca)
+        self._certificates = self._files.read()
         workers = kernel.cores() if processes is None else arguments.count("processes", processes, 1)
         self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
         self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
@@ -232,7 +236,7 @@ class Server:
         def post(worker: ServerWorker, news: str) -> None:
             self._post(lambda: tell(worker, news))
 
-        return ServerWorker(self._settings, self._listeners.of(index), post)
+        return ServerWorker(self._settings, self._certificates, self._listeners.of(index), post)
 
     def _stop(self, now: bool) -> None:
         self._stopping = True
@@ -245,6 +249,11 @@ class Server:
             self._restart_again = True  # those that have been replaced may have come too early for what is new
         elif not self._stopping:
             self._restart_again = False
+            try:
+                self._certificates = self._files.read()
+            except (OSError, ValueError) as error:
+                logger.error("procoro: the server is not restarted: %s", error)
+                return
             self._restarting = self._one_by_one()
             self._go_on()
 

@@ -11,8 +11,11 @@ from procoro.calls import is_async
 
 SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)
 LONGEST = 366 * 86400.0  # seconds: what is longer is no limit, and too much for some clocks
+BACKLOG = 500
 LINE = 64 * 1024
 MESSAGE = 64 * 1024 * 1024
+HANDSHAKE = 10.0
+DRAIN = 30.0
 
 
 class Settings:
@@ -22,23 +25,25 @@ class Settings:
         self,
         handler: Callable[[Any], Any],
         *,
-        backlog: int,
-        max_connections: int | None,
-        max_per_address: int | None,
-        max_line: int,
-        max_message: int,
-        idle_timeout: float | None,
-        handler_timeout: float | None,
-        drain_timeout: float,
-        on_start: Callable[[], Any] | None,
-        on_stop: Callable[[], Any] | None,
+        model: str | None = None,
+        backlog: int = BACKLOG,
+        max_connections: int | None = None,
+        max_per_address: int | None = None,
+        max_line: int = LINE,
+        max_message: int = MESSAGE,
+        handshake_timeout: float = HANDSHAKE,
+        idle_timeout: float | None = None,
+        handler_timeout: float | None = None,
+        drain_timeout: float = DRAIN,
+        on_start: Callable[[], Any] | None = None,
+        on_stop: Callable[[], Any] | None = None,
     ) -> None:
         if not callable(handler):
             raise TypeError(f"handler must be a function of one connection, got {handler!r}")
         for name, hook in (("on_start", on_start), ("on_stop", on_stop)):
             arguments.callback(name, hook)
         self.handler = handler
-        self.is_async = is_async(handler)
+        self.is_async = _is_async(handler, model)
         self.backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
         self.max_connections = _connections(max_connections)
         self.max_per_address = (
@@ -46,11 +51,21 @@ class Settings:
         )
         self.max_line = arguments.count("max_line", max_line, 1)
         self.max_message = arguments.count("max_message", max_message, 1)
+        self.handshake_timeout = _limit("handshake_timeout", handshake_timeout)
         self.idle_timeout = arguments.seconds("idle_timeout", idle_timeout)
         self.handler_timeout = arguments.seconds("handler_timeout", handler_timeout)
         self.drain_timeout = _limit("drain_timeout", drain_timeout)
         self.on_start = on_start
         self.on_stop = on_stop
+
+
+def _is_async(handler: Callable[[Any], Any], model: str | None) -> bool:
+    found = is_async(handler)
+    if model not in (None, "asyncio", "greenlets"):
+        raise ValueError(f"model must be 'asyncio' or 'greenlets', got {model!r}")
+    if model == "greenlets" and found:
+        raise ValueError(f"an `async def` handler runs by model='asyncio', and {handler!r} is one")
+    return found if model is None else model == "asyncio"
 
 
 def _limit(name: str, value: Any) -> float:

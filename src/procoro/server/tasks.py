@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import ssl
 from collections import Counter
 from time import monotonic
 from typing import Any
@@ -29,6 +31,7 @@ class Tasks:
         self.settings = job.settings
         self.cells = job.counters.cells
         self.loop = asyncio.get_running_loop()
+        self._context = None if job.certificates is None else job.certificates.context()
         self.now = monotonic()  # as of the last look
         self._connections: set[Connection] = set()
         self._lingering: dict[Connection, float] = {}  # whose handler has returned, and until when they may stay
@@ -65,10 +68,11 @@ class Tasks:
 
     async def _accept(self) -> None:
         """By uvloop's own servers, which take one connection each time the loop turns: so a limit is never passed."""
+        protocol = Connection if self._context is None else Unsecured
         for listener in self.job.listeners:
             own = socket.socket(fileno=socket.dup(listener.fileno()))
             backlog = self.settings.backlog  # uvloop would set one of its own
-            self._servers.append(await self.loop.create_server(lambda: Connection(self), sock=own, backlog=backlog))
+            self._servers.append(await self.loop.create_server(lambda: protocol(self), sock=own, backlog=backlog))
 
     def _stop_accepting(self) -> None:
         """Who connects waits in the listener that the server keeps."""
@@ -91,8 +95,8 @@ class Tasks:
             logger.warning("procoro: a worker of the server accepts nothing for now: %s", error)
             self._stop_accepting()
 
-    def opened(self, connection: Connection) -> None:
-        """A connection has come."""
+    def opened(self, connection: Connection, own: socket.socket | None = None) -> None:
+        """A connection has come; by this socket, if it is still to speak TLS."""
         self.cells[counters.ACCEPTED] += 1
         self.cells[counters.OPEN] += 1
         self._connections.add(connection)
@@ -100,8 +104,11 @@ class Tasks:
         self._by_address[address] += 1
         if address and self._by_address[address] > (self.settings.max_per_address or self._by_address[address]):
             connection.abort()
+            if own is not None:
+                own.close()
+                self.closed(connection)
             return
-        connection.task = self.loop.create_task(self._handle(connection))
+        connection.task = self.loop.create_task(self._handle(connection, own))
         if len(self._connections) >= self.settings.max_connections:
             self._stop_accepting()
 
@@ -121,10 +128,11 @@ class Tasks:
         if not self._servers:
             self._accept_again()
 
-    async def _handle(self, connection: Connection) -> None:
+    async def _handle(self, connection: Connection, own: socket.socket | None) -> None:
         failed: BaseException | None = None
         try:
-            await self.settings.handler(connection)
+            if own is None or self._context is None or await self._shake_hands(connection, self._context, own):
+                await self.settings.handler(connection)
         except asyncio.CancelledError:
             connection.abort()
         except BaseException as error:
@@ -136,6 +144,33 @@ class Tasks:
         if connection in self._connections:
             self._lingering[connection] = monotonic() + LINGER
         self.job.log_end(connection.peername, failed, monotonic() - connection.began)
+
+    def accepted(self, own: socket.socket) -> None:
+        """A connection has come that is to speak TLS."""
+        connection = Connection(self)
+        try:
+            connection.peername = own.getpeername()
+        except OSError:  # it is gone again
+            own.close()
+            return
+        self.opened(connection, own)
+
+    async def _shake_hands(self, connection: Connection, context: ssl.SSLContext, own: socket.socket) -> bool:
+        """Is there TLS on it? If not, the connection is gone."""
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: connection, own, ssl=context, ssl_handshake_timeout=self.settings.handshake_timeout
+            )
+        except BaseException as error:
+            own.close()
+            self.closed(connection)
+            if not isinstance(error, OSError):  # as those of TLS are
+                raise
+            self.job.log_no_tls(connection.peername, error)
+            return False
+        if self._finishing:
+            self.loop.call_later(FRESH, connection.shut_receiving)
+        return True
 
     # --------------------------------------------------------------------------------- time, the end
 
@@ -160,7 +195,7 @@ class Tasks:
     async def _drain(self) -> None:
         await asyncio.sleep(0)  # who has been accepted by now, comes in
         for connection in self._connections:
-            if connection.is_fresh:
+            if not connection.received:
                 self.loop.call_later(FRESH, connection.shut_receiving)
             else:
                 connection.shut_receiving()
@@ -174,6 +209,20 @@ class Tasks:
         if self._connections:  # what was sent last is being taken
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=1.0)
+
+
+class Unsecured(asyncio.Protocol):
+    """A connection before its handshake: uvloop's servers would not tell of one that is slow, or fails."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take its socket before anything is read from it."""
+        own = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        own.setblocking(False)
+        transport.abort()  # type: ignore[attr-defined]  # of any that servers give
+        self._tasks.accepted(own)
 
 
 async def _called(hook: Any) -> None:

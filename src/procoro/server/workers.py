@@ -16,6 +16,7 @@ from procoro.server.counters import Counters
 from procoro.server.job import FINISH, Job
 from procoro.server.settings import Settings
 from procoro.server.start import serve_greenlets, serve_tasks
+from procoro.server.tls import Certificates
 
 if TYPE_CHECKING:
     from procoro.server.listeners import Listener
@@ -30,6 +31,7 @@ class ServerWorker:
     def __init__(
         self,
         settings: Settings,
+        certificates: Certificates | None,
         listeners: Sequence[Listener],
         tell: Callable[[ServerWorker, str], None],
     ) -> None:
@@ -44,7 +46,7 @@ class ServerWorker:
         self._pool = Pool(1, model="asyncio" if settings.is_async else "greenlets", concurrency=1)
         self._counters: Counters | None = Counters()
         self._control, self._theirs = Pipe()
-        job = Job(settings, listeners, self._theirs, self._counters)
+        job = Job(settings, certificates, listeners, self._theirs, self._counters)
         try:
             self._result = self._pool.submit(serve_tasks if settings.is_async else serve_greenlets, job)
         except BaseException:  # the handler cannot travel
