@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from procoro.server.settings import BACKLOG, DRAIN, HANDSHAKE, LINE, MESSAGE
+
 __all__ = ["serve_command"]
 
 
@@ -15,20 +17,29 @@ __all__ = ["serve_command"]
 @click.option("--port", metavar="N", type=click.IntRange(0, 65535), help="Where to listen; 0: any free one.")
 @click.option("--path", metavar="SOCKET", help="A Unix socket to listen on, instead or besides.")
 @click.option("--processes", metavar="N", type=click.IntRange(min=1), help="Workers; default: the usable cores.")
-@click.option(
-    "--certfile", metavar="FILE", help="Speak TLS: a certificate and its chain, with or without its key."
-)
+@click.option("--certfile", metavar="FILE", help="Speak TLS: a certificate and its chain, with or without its key.")
 @click.option("--keyfile", metavar="FILE", help="The key of the certificate.")
 @click.option("--client-ca", metavar="FILE", help="Clients must have a certificate that one of these has signed.")
 @click.option(
-    "--backlog", metavar="N", type=click.IntRange(min=1), default=500, help="Connections that wait; default: 500."
+    "--backlog", metavar="N", type=click.IntRange(min=1), default=BACKLOG, help="Connections that wait; default: 500."
 )
 @click.option("--max-connections", metavar="N", type=click.IntRange(min=1), help="Open ones in a worker.")
 @click.option("--max-per-address", metavar="N", type=click.IntRange(min=1), help="Of one address, in a worker.")
+@click.option(
+    "--max-line", metavar="BYTES", type=click.IntRange(min=1), default=LINE, help="Of readline; default: 64 KiB."
+)
+@click.option(
+    "--max-message",
+    metavar="BYTES",
+    type=click.IntRange(min=1),
+    default=MESSAGE,
+    help="Of read_exactly; default: 64 MiB.",
+)
+@click.option("--handshake-timeout", metavar="SECONDS", type=float, default=HANDSHAKE, help="Of TLS; default: 10.")
 @click.option("--idle-timeout", metavar="SECONDS", type=float, help="Longest time without anything received.")
 @click.option("--handler-timeout", metavar="SECONDS", type=float, help="Longest time for a connection.")
 @click.option(
-    "--drain-timeout", metavar="SECONDS", type=float, default=30.0, help="For what is open at the end; default: 30."
+    "--drain-timeout", metavar="SECONDS", type=float, default=DRAIN, help="For what is open at the end; default: 30."
 )
 @click.option("--access-log", is_flag=True, help="A line for each connection on standard error.")
 def serve_command(handler: str, host: tuple[str, ...], access_log: bool, **given: Any) -> None:
