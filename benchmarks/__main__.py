@@ -7,6 +7,7 @@ from benchmarks.faults import command as faults
 from benchmarks.ipc import command as ipc
 from benchmarks.models import command as models
 from benchmarks.pool import command as pool
+from benchmarks.server import command as server
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     faults.add_to(subjects)
     ipc.add_to(subjects)
     models.add_to(subjects)
+    server.add_to(subjects)
     options = parser.parse_args(arguments)
     status: int = options.start(options)
     return status
