@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="its load is a C program")
 def test_a_short_run(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    only = ["--only", "echo-two", "--only", "spread"]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "server", "--quick", "--rounds", "1", "--json", tmp_path / "figures.json"]
-        + ["--only", "echo-two", "--only", "spread"],
+        [sys.executable, "-m", "benchmarks", "server", "--quick", "--rounds", "1", "--json", path, *only],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -26,7 +27,7 @@ def test_a_short_run(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads((tmp_path / "figures.json").read_text())
+    document = json.loads(path.read_text())
     assert len(document["samples"]) == 6
     for sample in document["samples"]:
         assert sample["figures"] and sample["figures"].get("errors", 0) == 0

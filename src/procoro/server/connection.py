@@ -78,10 +78,10 @@ class Connection(asyncio.Protocol):
             self._chunks.append(bytearray(crumb))
 
     def eof_received(self) -> bool:
-        """As in Protocol: we may still send."""
+        """As in Protocol: we may still send, but not by TLS."""
         self._eof = True
         self._wake()
-        return True
+        return self.get_extra_info("ssl_object") is None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As in Protocol."""

@@ -91,9 +91,10 @@ class Greenlets:
         try:
             if not address or self._by_address[address] <= (self.settings.max_per_address or self._by_address[address]):
                 secured = self._secured(connection, peer)
-                if secured is not None:
-                    connection = secured
-                    self._serve(connection)
+                if secured is None:
+                    return
+                connection = secured
+                self._serve(connection)
         except gevent.GreenletExit:
             pass
         except BaseException as error:

@@ -83,7 +83,7 @@ class Job:
 
     def log_no_tls(self, peer: object, error: BaseException) -> None:
         """A handshake has failed: of a client that does not trust us, or is none; that is not for an error's log."""
-        logger.info("procoro: no TLS with %s: %s", peer, error)
+        logger.info("procoro: no TLS with %s: %r", peer, error)
 
     def log_end(self, peer: object, error: BaseException | None, seconds: float) -> None:
         """A connection has ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 from collections import Counter
 from time import monotonic
 from typing import Any
@@ -131,8 +130,9 @@ class Tasks:
     async def _handle(self, connection: Connection, own: socket.socket | None) -> None:
         failed: BaseException | None = None
         try:
-            if own is None or self._context is None or await self._shake_hands(connection, self._context, own):
-                await self.settings.handler(connection)
+            if own is not None and not await self._shake_hands(connection, own):
+                return
+            await self.settings.handler(connection)
         except asyncio.CancelledError:
             connection.abort()
         except BaseException as error:
@@ -155,11 +155,11 @@ class Tasks:
             return
         self.opened(connection, own)
 
-    async def _shake_hands(self, connection: Connection, context: ssl.SSLContext, own: socket.socket) -> bool:
+    async def _shake_hands(self, connection: Connection, own: socket.socket) -> bool:
         """Is there TLS on it? If not, the connection is gone."""
         try:
             await self.loop.connect_accepted_socket(
-                lambda: connection, own, ssl=context, ssl_handshake_timeout=self.settings.handshake_timeout
+                lambda: connection, own, ssl=self._context, ssl_handshake_timeout=self.settings.handshake_timeout
             )
         except BaseException as error:
             own.close()
