@@ -194,6 +194,28 @@ def test_a_drained_stream_hands_out_what_was_pulled() -> None:
         assert len(rest) + 5 == inputs.pulled
 
 
+@pytest.mark.parametrize("comes_late", [False, True])
+def test_a_drained_stream_hands_out_what_was_pulled_just_before(comes_late: bool) -> None:
+    """Inputs wait a moment for others to travel with; and one may be on its way out of the generator."""
+    go = threading.Event()
+    ready = threading.Event()
+
+    def inputs() -> Iterator[int]:
+        ready.wait()
+        yield from range(5)
+        stream.drain()
+        if comes_late:
+            threading.Event().wait(0.01)
+            yield 5
+        go.wait(PATIENCE)
+
+    with Pool(2) as pool:
+        stream = pool.imap(calls.double, inputs())
+        ready.set()
+        assert list(stream) == [0, 2, 4, 6, 8, 10][: 6 if comes_late else 5]
+        go.set()
+
+
 def test_an_input_that_blocks_holds_up_nobody_else() -> None:
     go = threading.Event()
 

@@ -271,7 +271,7 @@ class Conductor:
         side = self._streams[effect.stream]
         side.error = effect.ending
         if side.source is not None:
-            side.source.stop()
+            side.source.stop(drop=effect.ending is not None)
         else:
             self._finished(effect.stream, None)
 

@@ -16,6 +16,7 @@ from procoro.wire import codec
 from procoro.wire.blocks import Parts
 
 FRESH = 0.001  # seconds that a pulled input may wait for others to travel with
+LAST = 0.1  # seconds in which the input that is being pulled when no more are wanted may still come
 
 Supply = Callable[[Sequence[Any], int], None]
 Finish = Callable[[BaseException | None], None]
@@ -27,8 +28,8 @@ class Source(Protocol):
     def pull(self, count: int, nbytes: int) -> None:
         """Supply up to so many items, and not much more than so many bytes; one item at least."""
 
-    def stop(self) -> None:
-        """No more is wanted."""
+    def stop(self, drop: bool) -> None:
+        """No more is wanted. `drop`: nor what has been pulled and not been supplied."""
 
 
 class SequenceSource:
@@ -51,7 +52,7 @@ class SequenceSource:
             self._at += len(items)
             self._supply(items, size)
         if self._at >= len(self._values):
-            self.stop()
+            self.stop(drop=False)
 
     def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Sequence[Any], int]:
         plain = codec.plain_size(values, self._shape)
@@ -68,7 +69,7 @@ class SequenceSource:
                 break
         return packed, size
 
-    def stop(self) -> None:
+    def stop(self, drop: bool) -> None:
         """As in `Source`."""
         if not self._over:
             self._over = True
@@ -103,6 +104,7 @@ class IteratorSource:
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
+        self._over = False
 
     def pull(self, count: int, nbytes: int) -> None:
         """As in `Source`."""
@@ -117,8 +119,7 @@ class IteratorSource:
         try:
             self._wake()
         except RuntimeError as error:  # no thread can be started: this stream ends, and no other
-            self._stopped = True
-            self._finish(error)
+            self._end(error)
 
     def _wake(self) -> None:
         self._asked.put(None)
@@ -127,19 +128,24 @@ class IteratorSource:
             thread.start()
             self._thread = thread
 
-    def stop(self) -> None:
-        """As in `Source`. What is being pulled now may block for ever; nobody waits for it."""
+    def stop(self, drop: bool) -> None:
+        """As in `Source`. What is being pulled now may block for ever: nobody waits long for it."""
+        if not drop:
+            self._take_away(self._basket)
         self._stopped = True
         try:
             self._wake()
         except RuntimeError:
-            pass  # no thread can be started, and none had touched the iterator
-        self._finish(None)
+            drop = True  # no thread can be started, and none had touched the iterator
+        if drop:
+            self._end(None)
+        else:
+            self._crank.call_later(LAST, lambda: self._end(None))
 
     def _take_away(self, basket: _Basket) -> None:
         """In the crank's thread: supply what is in the basket. No more is pulled till the next request."""
         with self._lock:
-            if basket.taken or not basket.values or self._stopped:
+            if basket.taken or not basket.values or self._over:
                 return
             basket.taken = True
             values, basket.values = basket.values, []
@@ -164,6 +170,7 @@ class IteratorSource:
             self._feed(iterator)
         except BaseException as raised:
             error = raised
+        self._crank.post(self._supply_rest)  # closing it may take a while
         close = getattr(iterator, "close", None)
         if close is not None and error is None:
             try:
@@ -199,13 +206,17 @@ class IteratorSource:
 
         self._crank.post(take_away if basket.full() else lambda: self._crank.call_later(FRESH, take_away))
 
+    def _supply_rest(self) -> None:
+        """In the crank's thread: nothing more is pulled."""
+        if self._basket.values and not self._over:
+            values, self._basket.values = self._basket.values, []
+            self._hand_over(values)
+
     def _end(self, error: BaseException | None) -> None:
-        """In the crank's thread: the iterator is at its end, or raised; what came before that is supplied first."""
-        if not self._stopped:
-            if self._basket.values:
-                values, self._basket.values = self._basket.values, []
-                self._hand_over(values)
-            self._finish(error)
+        """In the crank's thread: the iterator is at its end, or raised; or nobody waits for it any more."""
+        if not self._over:
+            self._over = True
+            self._finish(None if self._stopped else error)
 
 
 class _Basket:
