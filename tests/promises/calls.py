@@ -1,7 +1,5 @@
 """What the workers run. Apart from the tests, so that a worker imports no pytest."""
 
-import asyncio
-import ctypes
 import mmap
 import os
 import signal
@@ -49,6 +47,8 @@ def kill_self() -> None:
 
 
 def segfault() -> None:
+    import ctypes
+
     ctypes.string_at(0)
 
 
@@ -291,6 +291,8 @@ class MarkedTask(Marked):
     """As `MarkedWait`, awaited."""
 
     async def __call__(self, x: int) -> int:  # type: ignore[override]
+        import asyncio
+
         value = super().__call__(x)
         await asyncio.sleep(0.001 * (x % 7))
         return value

@@ -177,6 +177,20 @@ def test_restart_and_stop_from_other_threads(kind: str) -> None:
     server.restart()  # it does nothing any more
 
 
+def test_a_restart_while_workers_begin_replaces_them_too(kind: str, tmp_path: Path) -> None:
+    """They may have come too early for what is new."""
+    notes = tmp_path / "notes"
+    server = server_of(kind, "obey", processes=2, on_start=Note(notes, "start"))
+    server.restart()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until(lambda: notes.exists() and len(said(notes)) == 4, "each has been started twice", 20)
+    finally:
+        server.stop()
+        thread.join()
+
+
 def test_stop_now(kind: str) -> None:
     server = server_of(kind, "obey", drain_timeout=60).start()
     with connect(server.addresses[0]) as client:

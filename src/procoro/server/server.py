@@ -22,6 +22,8 @@ from procoro.server.workers import ServerWorker, in_words
 
 __all__ = ["Server", "serve"]
 
+LOOK = 1.0  # seconds, at most, until a signal is seen that came just before a wait, and so did not end it
+
 
 def serve(
     handler: Callable[[Any], Any],
@@ -220,9 +222,10 @@ class Server:
         self._ready.set()
 
     def _wait(self) -> None:
-        dues = [due for place in self._places if (due := place.due()) is not None]
+        now = monotonic()
+        dues = [now + LOOK, *(due for place in self._places if (due := place.due()) is not None)]
         try:
-            event = self._events.get(timeout=max(0.0, min(dues) - monotonic()) if dues else None)
+            event = self._events.get(timeout=max(0.0, min(dues) - now))
         except queue.Empty:
             pass
         else:
@@ -259,6 +262,8 @@ class Server:
 
     def _one_by_one(self) -> Iterator[None]:
         for place in self._places:
+            while place.coming is not None:  # it may have come too early for what is new
+                yield
             place.start()
             while place.coming is not None:
                 yield
