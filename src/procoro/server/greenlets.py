@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-from collections import Counter
 from time import monotonic
 from typing import Any
 
@@ -15,6 +14,7 @@ from gevent.ssl import SSLSocket
 
 from procoro import kernel
 from procoro.server import counters
+from procoro.server.addresses import Addresses
 from procoro.server.job import (
     CLOSED,
     FINISH,
@@ -22,7 +22,6 @@ from procoro.server.job import (
     QUIET,
     READY,
     Job,
-    address_of,
     arrived,
     leave_signals_to_the_server,
     shut_receiving,
@@ -48,7 +47,7 @@ class Greenlets:
             self._context.sslsocket_class = SecureSocket
         self._pool = Pool(self.settings.max_connections)  # full: its servers stop accepting
         self._sockets: dict[socket.socket, float] = {}  # and since when they are here
-        self._by_address: Counter[Any] = Counter()
+        self._addresses = Addresses(job.settings.max_per_address)
         self._finishing = False
 
     def run(self) -> None:
@@ -85,11 +84,9 @@ class Greenlets:
         cells, began = self.cells, monotonic()
         cells[counters.ACCEPTED] += 1
         cells[counters.OPEN] += 1
-        address = address_of(peer)
-        self._by_address[address] += 1
         failed: BaseException | None = None
         try:
-            if not address or self._by_address[address] <= (self.settings.max_per_address or self._by_address[address]):
+            if self._addresses.enter(peer):
                 secured = self._secured(connection, peer)
                 if secured is None:
                     return
@@ -102,9 +99,7 @@ class Greenlets:
             cells[counters.ERRORS] += 1
         finally:
             cells[counters.OPEN] -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            self._addresses.leave(peer)
             connection.close()
         self.job.log_end(peer, failed, monotonic() - began)
 

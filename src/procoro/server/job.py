@@ -52,11 +52,6 @@ def shut_receiving(fd: int) -> None:
         copy.close()
 
 
-def address_of(peer: Any) -> Any:
-    """Whose connection this is; nothing where all are of this machine."""
-    return peer[0] if isinstance(peer, tuple) else None
-
-
 def leave_signals_to_the_server() -> None:
     """What stops a service, or closes a terminal, often signals all its processes: the server decides about us."""
     # A handler that does nothing: SIG_IGN would be inherited by programs that handlers start.

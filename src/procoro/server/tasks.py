@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections import Counter
 from time import monotonic
 from typing import Any
 
 from procoro.server import counters
+from procoro.server.addresses import Addresses
 from procoro.server.connection import Connection
-from procoro.server.job import CLOSED, FINISH, FRESH, READY, Job, address_of, leave_signals_to_the_server, logger
+from procoro.server.job import CLOSED, FINISH, FRESH, READY, Job, leave_signals_to_the_server, logger
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
 LINGER = 30.0  # seconds in which the other side is to take what was sent last
@@ -34,7 +34,7 @@ class Tasks:
         self.now = monotonic()  # as of the last look
         self._connections: set[Connection] = set()
         self._lingering: dict[Connection, float] = {}  # whose handler has returned, and until when they may stay
-        self._by_address: Counter[Any] = Counter()
+        self._addresses = Addresses(job.settings.max_per_address)
         self._servers: list[asyncio.Server] = []
         self._accepting: asyncio.Task[None] | None = None
         self._finishing = False
@@ -99,9 +99,7 @@ class Tasks:
         self.cells[counters.ACCEPTED] += 1
         self.cells[counters.OPEN] += 1
         self._connections.add(connection)
-        address = address_of(connection.peername)
-        self._by_address[address] += 1
-        if address and self._by_address[address] > (self.settings.max_per_address or self._by_address[address]):
+        if not self._addresses.enter(connection.peername):
             connection.abort()
             if own is not None:
                 own.close()
@@ -118,10 +116,7 @@ class Tasks:
         self._connections.discard(connection)
         self._lingering.pop(connection, None)
         self.cells[counters.OPEN] -= 1
-        address = address_of(connection.peername)
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+        self._addresses.leave(connection.peername)
         if self._emptied is not None and not self._connections and not self._emptied.done():
             self._emptied.set_result(None)
         if not self._servers:
