@@ -111,6 +111,8 @@ def _run_a_process() -> int | None:
     process = multiprocessing.get_context("fork").Process(target=sum, args=([1, 2],))
     process.start()
     process.join(20)
+    while process.exitcode is None:  # another thread's start() has reaped it, and is about to write that down
+        time.sleep(0.001)
     return process.exitcode
 
 
