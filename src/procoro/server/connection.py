@@ -30,6 +30,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
+        self._cells = tasks.cells
         self._transport: asyncio.Transport | None = None
         self._chunks: list[bytes | bytearray] = []  # what has arrived and has not been taken:
         self._start = 0  # from here on in the first one,
@@ -37,8 +38,8 @@ class Connection(asyncio.Protocol):
         self.received = 0  # bytes, ever
         self._eof = False
         self._paused = False
-        self._lost: ConnectionError | None = None  # set when it is closed, whichever side did that
-        self._broken = False  # the other side did not close it, but is gone
+        self._lost = False  # it is closed, whichever side did that
+        self._error: Exception | None = None  # what was wrong with it then; None: nothing
         self._reader: asyncio.Future[None] | None = None  # who waits for something to arrive
         self._writers: list[asyncio.Future[None]] | None = None  # who waits until more may be sent; None: nobody has to
         self.task: asyncio.Task[None] | None = None
@@ -59,7 +60,7 @@ class Connection(asyncio.Protocol):
         size = len(data)
         self.seen = self._tasks.now
         self.received += size
-        self._tasks.cells[counters.RECEIVED] += size
+        self._cells[counters.RECEIVED] += size
         if self._size and size < CRUMB:
             self._gather(data)
         else:
@@ -81,19 +82,25 @@ class Connection(asyncio.Protocol):
         """As in Protocol: we may still send, but not by TLS."""
         self._eof = True
         self._wake()
-        return self.get_extra_info("ssl_object") is None
+        return not self._tasks.is_secure
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As in Protocol."""
-        self._broken = exc is not None
-        if exc is None:
-            self._lost = ConnectionResetError("the connection is closed")
-        else:
-            self._lost = exc if isinstance(exc, ConnectionError) else ConnectionAbortedError(str(exc))
-        self._eof = True
-        self._wake()
-        self.resume_writing()
+        self._lost = self._eof = True
+        self._error = exc
+        if self._reader is not None:
+            self._wake()
+        if self._writers is not None:
+            self.resume_writing()
         self._tasks.closed(self)
+
+    def _loss(self) -> ConnectionError:
+        """What is raised for it."""
+        if self._error is None:
+            return ConnectionResetError("the connection is closed")
+        if isinstance(self._error, ConnectionError):
+            return self._error
+        return ConnectionAbortedError(str(self._error))
 
     def pause_writing(self) -> None:
         """As in Protocol."""
@@ -108,7 +115,7 @@ class Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None
-        if reader is not None and not reader.done():
+        if reader is not None and not reader.done():  # else who waited has been cancelled
             reader.set_result(None)
 
     # ------------------------------------------------------------------------------------- receiving
@@ -118,9 +125,22 @@ class Connection(asyncio.Protocol):
         if size < 0:
             raise ValueError(f"size must be >= 0 bytes, got {size}")
         while not self._size:
-            if not await self._more():
-                return b""
-        return self._take(min(size, len(self._chunks[0]) - self._start))
+            if self._eof or self._paused or self._reader is not None:
+                if not await self._more():
+                    return b""
+            else:  # as there, without a coroutine in between: this is what most time is spent in
+                self._reader = reader = self._tasks.loop.create_future()
+                try:
+                    await reader
+                finally:
+                    if self._reader is reader:
+                        self._reader = None
+        chunk = self._chunks[0]
+        if len(chunk) <= size and type(chunk) is bytes and not self._start and not self._paused:
+            del self._chunks[0]
+            self._size -= len(chunk)
+            return chunk
+        return self._take(min(size, len(chunk) - self._start))
 
     async def read_exactly(self, size: int) -> bytes:
         """Exactly `size` bytes.
@@ -164,8 +184,8 @@ class Connection(asyncio.Protocol):
 
     async def _more(self) -> bool:
         """Wait until more has arrived; False: nothing will."""
-        if self._broken and self._lost is not None:
-            raise self._lost
+        if self._error is not None:
+            raise self._loss()
         if self._eof:
             return False
         if self._reader is not None:
@@ -234,26 +254,24 @@ class Connection(asyncio.Protocol):
             ConnectionError: the other side is gone, or the connection was closed here.
         """
         transport = self._transport
-        if self._lost is not None:
-            raise self._lost
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the connection is closed")
+        if self._lost or transport is None or transport.is_closing():
+            raise self._loss()
         if type(data) is not bytes:  # who gave it may change it before it is sent
             data = memoryview(data).tobytes()
-        self._tasks.cells[counters.SENT] += len(data)
+        self._cells[counters.SENT] += len(data)
         transport.write(data)
         if self._writers is not None:
             writer = self._tasks.loop.create_future()
             self._writers.append(writer)
             await writer
-            if self._lost is not None:
-                raise self._lost
+            if self._lost:
+                raise self._loss()
 
     # -------------------------------------------------------------------------------------- its life
 
     def is_lost(self) -> bool:
         """Is it closed, or the other side gone?"""
-        return self._lost is not None or self._transport is None or self._transport.is_closing()
+        return self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         """Close it, when what was sent has been taken. Done when the handler returns, too."""
@@ -272,7 +290,7 @@ class Connection(asyncio.Protocol):
 
     def shut_receiving(self) -> None:
         """Nothing more is to come: what has arrived is still received, then it ends."""
-        if self.get_extra_info("ssl_object") is not None:
+        if self._tasks.is_secure:
             self._receive_up_to(self.received + arrived(self.fileno()), -1)
         elif (fd := self.fileno()) >= 0:
             shut_receiving(fd)

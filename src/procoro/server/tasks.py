@@ -30,6 +30,7 @@ class Tasks:
         self.settings = job.settings
         self.cells = job.counters.cells
         self.loop = asyncio.get_running_loop()
+        self.is_secure = job.certificates is not None  # by TLS
         self._context = None if job.certificates is None else job.certificates.context()
         self.now = monotonic()  # as of the last look
         self._connections: set[Connection] = set()
