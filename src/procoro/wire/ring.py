@@ -67,32 +67,28 @@ class Ring:
         """Is no call of this span to begin?"""
         return self.ends[slot] <= span << CALL_BITS
 
-    def has_room(self, size: int) -> bool:
-        """Can an outcome of so many bytes be written? If not, the parent has to read first."""
+    def write(self, span: int, call: int, kind: int, body: bytes, used: int) -> bool:
+        """Record an outcome, of whose bytes the first `used` count. False: no room, the parent has to read first."""
+        size, position = len(body), self._position
+        start = position if position + size <= DATA else 0
         read = self.header[READ]
-        unread, end = self._count - (read >> CALL_BITS), read & CALL_MASK
-        if not unread:
-            return True
-        start = self._start(size)
-        if unread == OUTCOMES:
-            return False
-        if end <= self._position:  # what is unread stands in one piece
-            return start == self._position or size < end
-        return start == self._position and start + size < end
-
-    def write(self, span: int, call: int, kind: int, body: bytes, used: int) -> None:
-        """Record an outcome, of whose bytes the first `used` count. There must be room."""
-        start = self._start(len(body))
-        self.data[start : start + len(body)] = body
+        if unread := self._count - (read >> CALL_BITS):
+            end = read & CALL_MASK
+            if unread == OUTCOMES:
+                return False
+            if end <= position:  # what is unread stands in one piece
+                if start != position and size >= end:
+                    return False
+            elif start != position or start + size >= end:
+                return False
+        self.data[start : start + size] = body
         at = self._count % OUTCOMES
         self.names[at] = span << CALL_BITS | call
         self._position = start + used
         self.cells[at] = kind << END_BITS | self._position
         self._count += 1
         self._store(WRITTEN, self._count)
-
-    def _start(self, size: int) -> int:
-        return self._position if self._position + size <= DATA else 0
+        return True
 
     def _store(self, cell: int, value: int) -> None:
         if kernel.STORES_IN_ORDER:

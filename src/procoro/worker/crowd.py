@@ -52,17 +52,13 @@ class Crowd:
 class Call:
     """One call that runs."""
 
-    __slots__ = ("at", "began", "crowd")
+    __slots__ = ("at", "began", "crowd", "key")
 
     def __init__(self, crowd: Crowd, at: int) -> None:
         self.crowd = crowd
         self.at = at
+        self.key = crowd.span.number, at  # what the parent calls it
         self.began = clock()
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What the parent calls it."""
-        return self.crowd.span.number, self.at
 
     def run(self) -> Any:
         """Call the function."""
@@ -79,6 +75,7 @@ class Feed:
     def __init__(self, worker: Worker, adapt: Callable[[Any], Any], ring_later: Callable[[float], object]) -> None:
         self.context = copy_context()  # with what the initializer has set
         self._worker = worker
+        self._printed = worker.printed  # not empty: there is something to write out
         self._ring_of = worker.memory.ring
         self._adapt = adapt
         self._ring_later = ring_later
@@ -122,7 +119,8 @@ class Feed:
             os.close(fd)
         handles.forget([key for key in arrived if not self._held[key]])
         self._ended.append(channel.CROWD_ENDED.pack(number, 0, 0.0))
-        self._announce()
+        if not self._will_ring:
+            self._announce()
 
     def begin(self) -> Call | None:
         """The next call, which has begun by that; None if there is none, or if they were taken back."""
@@ -142,14 +140,16 @@ class Feed:
             crowd.through = True
             if not crowd.open:
                 self._say_ended(crowd)
-                self._announce()
+                if not self._will_ring:
+                    self._announce()
         return None
 
     # ---- outcomes
 
     def pack(self, call: Call, value: Any) -> tuple[int, bytes]:
         """The kind and the bytes of a value."""
-        self._flush()
+        if self._printed:
+            self._flush()
         try:
             body = dumps(value, 3)
         except BaseException:
@@ -164,7 +164,8 @@ class Feed:
         """The kind and the bytes of an exception."""
         if os.getpid() != self._worker.pid:
             self._leave(error)
-        self._flush()
+        if self._printed:
+            self._flush()
         span = call.crowd.span
         body = outcomes.failure(self._worker, error, span.inputs[call.at], span)
         return outcomes.fit(self._worker, record.FAILURE, body)
@@ -185,16 +186,16 @@ class Feed:
 
     def end(self, call: Call, kind: int, body: bytes) -> None:
         """Record how a call has ended."""
-        ring, crowd = self._ring_of, call.crowd
-        while not ring.has_room(len(body)):
+        crowd = call.crowd
+        while not self._ring_of.write(*call.key, kind, body, len(body) - (kind == record.VALUE)):
             self.ring()
             self._sleep(FULL)
-        ring.write(crowd.span.number, call.at, kind, body, len(body) - (kind == record.VALUE))
         crowd.seconds += clock() - call.began
         crowd.open -= 1
         if crowd.through and not crowd.open:
             self._say_ended(crowd)
-        self._announce()
+        if not self._will_ring:
+            self._announce()
 
     def _say_ended(self, crowd: Crowd) -> None:
         self._ended.append(channel.CROWD_ENDED.pack(crowd.span.number, crowd.begun, crowd.seconds))
@@ -205,8 +206,6 @@ class Feed:
     # ---- telling
 
     def _announce(self) -> None:
-        if self._will_ring:
-            return
         if clock() - self._rang > outcomes.RING:
             self.ring()
         else:
@@ -227,10 +226,9 @@ class Feed:
 
     def _flush(self) -> None:
         """Write out what calls have printed. A copy that a call has forked ends here, as a program at its end."""
-        if self._worker.printed:
-            self._worker.write_out()
-            if os.getpid() != self._worker.pid:
-                os._exit(0)
+        self._worker.write_out()
+        if os.getpid() != self._worker.pid:
+            os._exit(0)
 
 
 class Places:
@@ -269,16 +267,18 @@ class Places:
         for _ in range(min(self._count - self._taken, self._feed.waiting - unborn)):
             self._taken += 1
             self._start()
-        self._heart.beat_while(self._taken)
+        self._heart.beat_while(self._taken)  # again when there are none
 
     def begin(self, runner: Any) -> Call | None:
         """A call for this runner; None: it is not needed. Chosen only now: until then, calls can be taken back."""
         call = self._feed.begin()
-        if call is None:
-            self._taken -= 1
-        else:
+        if call is not None:
             self._runners[call.key] = runner
-        return call
+            return call
+        self._taken -= 1
+        if not self._taken:
+            self._heart.beat_while(0)
+        return None
 
     def returned(self, call: Call, value: Any) -> None:
         """A call has returned."""
@@ -292,7 +292,9 @@ class Places:
 
     def _leave(self, call: Call, kind: int, body: bytes) -> None:
         del self._runners[call.key]
-        self._asked.discard(call.key)
+        if self._asked:
+            self._asked.discard(call.key)
         self._taken -= 1
         self._feed.end(call, kind, body)
-        self._fill()
+        if self._feed.waiting or not self._taken:
+            self._fill()
