@@ -33,11 +33,10 @@ HEAD = struct.Struct("<BHQQQ")
 KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
 MOST_DESCRIPTORS = 200  # in a message
 LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
-SPACE = socket.CMSG_SPACE(4 * channel.MOST_FDS)
 BUFFER = 1 << 20
 LOOKS = 40  # whether a receiver has made room for a large message: it needs 10 µs for one of 64 KiB
 NO_ROOM = 0.001  # seconds before it is looked again
-CLOEXEC, NOW = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)
+CLOEXEC, NOW = channel.CLOEXEC, channel.DONTWAIT
 
 Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
 Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
@@ -270,11 +269,11 @@ class Connection:
         if not self._readable:
             self._check_readable()
         try:
-            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, channel.SPACE, flags)
         except BlockingIOError:
             return None
         except ConnectionError:  # the other side has not read all of ours; what it sent is behind that
-            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, channel.SPACE, flags)
         except OSError:
             self._check()
             raise

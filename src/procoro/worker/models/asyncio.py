@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Coroutine
 from contextvars import Context
-from socket import MSG_DONTWAIT
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,7 @@ class Model:
     def _read(self) -> None:
         while not self._is_copy:
             try:
-                message, fds = channel.receive(self._end, MSG_DONTWAIT)
+                message, fds = channel.receive(self._end, channel.DONTWAIT)
             except BlockingIOError:
                 return
             if not self._places.take_in(message, fds):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable
-from socket import MSG_DONTWAIT
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ class Model:
             while self._places.take_in(message, fds):
                 while True:
                     try:
-                        message, fds = channel.receive(self._end, MSG_DONTWAIT)
+                        message, fds = channel.receive(self._end, channel.DONTWAIT)
                         break
                     except BlockingIOError:
                         self._wait()
