@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,29 +22,30 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[dict[str, float], str]:
-    """Run code in a process of its own, which prints its figures as a last line of JSON: those, or what was wrong."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, errors = child.communicate(timeout=patience)
-    except subprocess.TimeoutExpired:
-        return {}, f"no end after {patience:g} s"
-    finally:
-        _end_session(child)
-    if child.returncode != 0:
-        return {}, last_line(errors) or f"ended with status {child.returncode}"
-    return json.loads(last_line(output)), ""
+def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[dict[str, Any], str]:
+    """Run code in a process of its own, which prints its figures as a last line of JSON: those, or what was wrong.
+
+    It may end while processes that it has started still run: these are ended.
+    """
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        command = [sys.executable, "-c", code, *arguments]
+        child = subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=output, stderr=errors, start_new_session=True
+        )
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            return {}, f"no end after {patience:g} s"
+        finally:
+            _end_session(child)
+        output.seek(0)
+        errors.seek(0)
+        if child.returncode != 0:
+            return {}, last_line(errors.read()) or f"ended with status {child.returncode}"
+        return json.loads(last_line(output.read())), ""
 
 
-def _end_session(child: subprocess.Popen[str]) -> None:
+def _end_session(child: subprocess.Popen[bytes]) -> None:
     """Whatever the child left running would disturb the next; on Ctrl-C also the child itself."""
     try:
         os.killpg(child.pid, signal.SIGKILL)

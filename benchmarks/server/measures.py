@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.compare.catalogue import Figures
 from benchmarks.fresh import ROOT
-from benchmarks.pool.measures.memory import family
+from benchmarks.compare.processes import family
 
 LOAD = Path(__file__).with_name("load.c")
 Make = Callable[[], str]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import Facts
-from benchmarks.pool.summary import Row
-from benchmarks.pool.table import number
+from benchmarks.compare.summary import Row
+from benchmarks.compare.table import number
 
 COLUMNS = 3
 COLOURS = ("#d1495b", "#30638e", "#7fa8c9", "#8d8d8d", "#edae49", "#3d9970", "#66508f", "#b07aa1")
