@@ -6,9 +6,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import Facts
 from benchmarks.compare.summary import Row
 from benchmarks.compare.table import number
+from benchmarks.machine import Facts
 
 COLUMNS = 3
 COLOURS = ("#d1495b", "#30638e", "#7fa8c9", "#8d8d8d", "#edae49", "#3d9970", "#66508f", "#b07aa1")

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from benchmarks.machine import Facts
 from benchmarks.compare.summary import Row, Spread
+from benchmarks.machine import Facts
 
 WIDTH = 18  # of the systems' names
 

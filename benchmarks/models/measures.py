@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.compare.catalogue import Figures
+from benchmarks.compare.processes import cpu_seconds, family, pss_mib
 from benchmarks.fresh import ROOT
 from benchmarks.models import calls
 from benchmarks.models.systems import Call, Runs
-from benchmarks.compare.processes import cpu_seconds, family, pss_mib
 
 Make = Callable[[int, int], Runs]
 WAITING = 2.0  # seconds, of the calls whose memory is measured

@@ -30,11 +30,13 @@ PPE = _system("PPE", "executors:StandardExecutor", "from concurrent.futures impo
 LOKY = _system("loky", "executors:Loky", "import loky")
 JOBLIB = _system("joblib", "joblib_parallel:Joblib", "import joblib")
 MPIRE = _system("mpire", "mpire_pool:Mpire", "import mpire")
+UNCHUNKED = _system("mpire chunk 1", "mpire_pool:Unchunked", "import mpire")
 PEBBLE = _system("pebble", "pebble_pool:Pebble", "import pebble")
 TRIO = _system("trio-parallel", "trio_parallel_calls:TrioParallel", "import trio, trio_parallel")
 AIO = _system("aiomultiprocess", "aiomultiprocess_pool:Aiomultiprocess", "import aiomultiprocess, uvloop")
 RAY = _system("Ray", "ray_tasks:Ray", "import ray")
 DASK = _system("Dask", "dask_client:Dask", "import distributed")
+BARE = System("no pool", "benchmarks.pool.systems.bare_processes:BareProcesses")
 MEMCPY = System("memcpy", "benchmarks.pool.systems.memcpy:Memcpy", "import numpy")
 
 LOCAL = (PROCORO, MP, PPE, LOKY, JOBLIB, MPIRE, PEBBLE)  # which have all that is asked for, joblib's submit aside
@@ -63,7 +65,7 @@ def _uneven(name: str, run: Callable[..., Figures], those: tuple[System, ...]) -
         _more(order, f"Pareto 0.1-50 ms by {name.partition('-')[2]}, {order}", "share of ideal")
         for order in ("random", "sorted")
     )
-    return Measure(name, run, metrics, quick(those, "procoro", "joblib"), "joblib")
+    return Measure(name, run, metrics, quick((*those, BARE), "procoro", "joblib", "no pool"), "no pool")
 
 
 def _long_call(seconds: int, those: tuple[System, ...], **options: Any) -> Measure:
@@ -124,9 +126,9 @@ MEASURES = (
         quick(SUBMITS, "procoro", "PPE", "trio-parallel"),
         "PPE",
     ),
-    _uneven("uneven-map", uneven.by_map, (PROCORO, MP, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, TRIO, RAY, DASK)),
+    _uneven("uneven-map", uneven.by_map, (*LOCAL, UNCHUNKED, TRIO, RAY, DASK)),
     _uneven("uneven-imap", uneven.by_imap, (PROCORO, MP, CHUNKED, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, RAY, DASK)),
-    _long_call(1, quick(UNORDERED, "procoro", "mp.Pool")),
+    _long_call(1, quick((*UNORDERED, UNCHUNKED), "procoro", "mp.Pool")),
     _long_call(60, quick((PROCORO, MP)), rounds=1),
     Measure(
         "arrays",
@@ -135,7 +137,7 @@ MEASURES = (
             _more(f"{way}_gb_s", f"8 MiB arrays {words}", "GB/s")
             for way, words in (("in", "as arguments"), ("out", "as results"), ("both", "there and back"))
         ),
-        quick((PROCORO, MP, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, RAY, MEMCPY), "procoro", "mp.Pool", "PPE", "memcpy"),
+        quick((*LOCAL, RAY, MEMCPY), "procoro", "mp.Pool", "PPE", "memcpy"),
         "memcpy",
     ),
     Measure(
@@ -146,21 +148,21 @@ MEASURES = (
             Metric("grown_mib", "meanwhile, all processes grow by", "MiB"),
             Metric("first_ms", "first result of a warm pool", "ms"),
         ),
-        quick((PROCORO, MP, PPE, LOKY, JOBLIB, MPIRE, PEBBLE), "procoro", "mp.Pool"),
+        quick((*LOCAL, UNCHUNKED), "procoro", "mp.Pool"),
         "mp.Pool",
     ),
     Measure(
         "consumer",
         consumer.consumer,
         (_more("share", "imap of 20 µs calls, consumer 20 µs", "of its speed alone"),),
-        quick((PROCORO, MP, CHUNKED, PPE, LOKY, JOBLIB, MPIRE, PEBBLE), "procoro", "joblib"),
+        quick((*LOCAL, CHUNKED), "procoro", "joblib"),
         "mp.Pool",
     ),
     Measure(
         "import",
         importing.importing,
         (Metric("above_ms", "import, above a bare interpreter", "ms"),),
-        quick((*MAPS,), "procoro", "mp.Pool"),
+        quick(MAPS, "procoro", "mp.Pool"),
         "mp.Pool",
     ),
     Measure(

@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(shutil.which("cc") is None, reason="its load is a C program")
 def test_a_short_run(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "server", "--quick", "--rounds", "1", "--json", tmp_path / "figures.json"]
-        + ["--only", "echo-two", "--only", "spread"],
+        [
+            *(sys.executable, "-m", "benchmarks", "server", "--quick", "--rounds", "1"),
+            *("--json", tmp_path / "figures.json", "--only", "echo-two", "--only", "spread"),
+        ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -2,7 +2,8 @@
 
 A slow and a fast system cannot be asked the same number of calls: one would need minutes, the other would be
 over before it is warm. So the number grows until the timed part lasts `task.seconds`; the last, longest run
-counts, and the runs before it, of which there is one at least, are its warm-up. The garbage collector stays on, as in a user's program.
+counts, and the runs before it, of which there is one at least, are its warm-up. The garbage collector stays on, as in
+a user's program.
 """
 
 import gc

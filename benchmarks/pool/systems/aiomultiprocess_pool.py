@@ -75,7 +75,8 @@ class Aiomultiprocess(Adapter):
                 found.append((value, clock() - began))
             return found
 
-        return self.events.run(everything())
+        found: Timed = self.events.run(everything())
+        return found
 
     def close(self) -> None:
         async def end() -> None:

@@ -1,7 +1,7 @@
 """No pool: one copy of each array, by one thread, into memory that is there already. What the machine does at most."""
 
 from benchmarks.pool.systems import Adapter
-from benchmarks.pool.workload import array_of, head_and_tail
+from benchmarks.pool.workload import array_of, head_and_tail, noop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,5 +26,7 @@ class Memcpy(Adapter):
             self.target[:] = self.made[item] if function is array_of else item
             if function is head_and_tail:
                 yield head_and_tail(self.target)
-            else:
-                yield self.target
+                continue
+            if function is noop:  # there and back
+                self.target[:] = item
+            yield self.target

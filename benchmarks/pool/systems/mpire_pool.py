@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 class Mpire(Adapter):
     imports = "import mpire"
+    chunk_size: "int | None" = None
 
     def open(self, workers: int) -> None:
         import mpire
@@ -19,13 +20,13 @@ class Mpire(Adapter):
         self.pool = mpire.WorkerPool(workers, keep_alive=True)
 
     def imap(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
-        return iter(self.pool.imap(function, _alone(items), iterable_len=length))
+        return iter(self.pool.imap(function, _alone(items), iterable_len=length, chunk_size=self.chunk_size))
 
     def imap_unordered(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
-        return iter(self.pool.imap_unordered(function, _alone(items), iterable_len=length))
+        return iter(self.pool.imap_unordered(function, _alone(items), iterable_len=length, chunk_size=self.chunk_size))
 
     def map(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
-        return list(self.pool.map(function, _alone(items), iterable_len=len(items)))
+        return list(self.pool.map(function, _alone(items), iterable_len=len(items), chunk_size=self.chunk_size))
 
     def submit_all(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
         pending = [self.pool.apply_async(function, (item,)) for item in items]
@@ -39,6 +40,12 @@ class Mpire(Adapter):
 
     def leave(self) -> None:
         self.pool.__exit__(None, None, None)
+
+
+class Unchunked(Mpire):
+    """Slow, but lazy, and no call waits for another."""
+
+    chunk_size = 1
 
 
 def _alone(items: "Iterable[Any]") -> "Iterable[Any]":

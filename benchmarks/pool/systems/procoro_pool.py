@@ -7,9 +7,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from procoro import Pool
-
     from benchmarks.pool.systems import Function
+    from procoro import Pool
 
 
 class Procoro(Adapter):
