@@ -22,10 +22,10 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2]
 
 
-def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[dict[str, Any], str]:
+def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[Any, str]:
     """Run code in a process of its own, which prints its figures as a last line of JSON: those, or what was wrong.
 
-    It may end while processes that it has started still run: these are ended.
+    It may end while processes that it has started still run: these are ended. Without figures, they are empty.
     """
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         command = [sys.executable, "-c", code, *arguments]

@@ -21,7 +21,7 @@ def arguments(measure: "Measure", system: "System", seconds: float) -> tuple[str
 def main() -> None:
     """Pools that are still open are not waited for: who started this process ends them."""
     function, system, seconds, *options = sys.argv[1:]
-    measure, adapter = _named(function), _named(system)()
+    measure, adapter = named(function), named(system)()
     figures = measure(adapter, Task(seconds, **dict(option.split("=") for option in options)))
 
     # Only now: a loaded module must not help what was timed.
@@ -31,7 +31,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _named(path: str) -> "Any":
+def named(path: str) -> "Any":
     """`module:name`"""
     module, _, name = path.partition(":")
     __import__(module)

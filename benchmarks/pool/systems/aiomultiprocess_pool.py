@@ -58,10 +58,10 @@ class Aiomultiprocess(Adapter):
         """A task an item."""
 
         async def everything() -> "list[Any]":
-            return await self.asyncio.gather(*(self.pool.apply(AWAITABLE[function], (item,)) for item in items))
+            calls = (self.pool.apply(AWAITABLE[function], (item,)) for item in items)
+            return list(await self.asyncio.gather(*calls))
 
-        values: list[Any] = self.events.run(everything())
-        return values
+        return self.events.run(everything())
 
     def call(self, function: "Function", item: "Any") -> "Any":
         return self.events.run(self.pool.apply(AWAITABLE[function], (item,)))
