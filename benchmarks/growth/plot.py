@@ -9,7 +9,7 @@ from benchmarks.growth.catalogue import Curve, Panel
 from benchmarks.growth.lines import Lines
 
 WIDTH, HEIGHT = 6.0, 4.0  # inches of a panel
-LETTERS = 16  # of a sentence, an inch
+LETTERS = 13  # of a sentence, an inch
 
 
 def save(path: Path, curve: Curve, lines: Lines, sentence: str) -> None:

@@ -14,12 +14,11 @@ def of_workers(lines: Lines) -> str:
 
 
 def _workers(system: str, line: Sequence[Point]) -> str:
-    first, last = line[0], line[-1]
-    best = max(line, key=lambda point: point["rate"])
+    first, last, best = line[0], line[-1], max(line, key=lambda point: point["rate"])
     return (
-        f"{system} is fastest with {best['x']:g} workers ({number(best['rate'])} calls/s). With {last['x']:g} it runs at "
-        f"{last['rate'] / best['rate']:.2f} of that, and a call costs the parent {number(last['parent_cpu_us'])} µs of "
-        f"CPU, in place of {number(first['parent_cpu_us'])} with {first['x']:g}."
+        f"{system} is fastest with {best['x']:g} workers ({number(best['rate'])} calls/s). With {last['x']:g} it has "
+        f"x {last['rate'] / best['rate']:.2f} of that, and the parent's CPU is {number(last['parent_cpu_us'])} µs a call, "
+        f"in place of {number(first['parent_cpu_us'])} with {first['x']:g}."
     )
 
 
@@ -75,8 +74,8 @@ def _endless(system: str, line: Sequence[Point]) -> str:
     rates = [sum(point["rate"] for point in part) / len(part) for part in (early, late)]
     sizes = [sum(point["mib"] for point in part) / len(part) for part in (early, late)]
     return (
-        f"{system}: in the last tenth of {number(line[-1]['x'])} calls the rate is {rates[1] / rates[0]:.2f} of that in "
-        f"the second ({number(rates[0])} calls/s), and all processes hold {sizes[1] - sizes[0]:+.1f} MiB beside "
+        f"{system}: in the last tenth of {number(line[-1]['x'])} calls the rate is x {rates[1] / rates[0]:.2f} that "
+        f"of the second ({number(rates[0])} calls/s), and all processes hold {sizes[1] - sizes[0]:+.1f} MiB beside "
         f"{number(sizes[0])}."
     )
 

@@ -10,8 +10,8 @@ from benchmarks.pool.systems import Adapter, kept
 from benchmarks.pool.task import WORKERS
 from benchmarks.pool.workload import noop
 
-PROBE = 2_000  # calls
-FEWEST = 50  # of a stream
+PROBE = 10_000  # calls
+FEWEST = 500  # of a stream
 
 
 def streams(system: Adapter, x: float, seconds: float) -> Figures:
