@@ -17,7 +17,7 @@ def _workers(system: str, line: Sequence[Point]) -> str:
     first, last, best = line[0], line[-1], max(line, key=lambda point: point["rate"])
     return (
         f"{system} is fastest with {best['x']:g} workers ({number(best['rate'])} calls/s). With {last['x']:g} it has "
-        f"x {last['rate'] / best['rate']:.2f} of that, and the parent's CPU is {number(last['parent_cpu_us'])} µs a call, "
+        f"x {last['rate'] / best['rate']:.2f} of that, and a call costs the parent {number(last['parent_cpu_us'])} µs, "
         f"in place of {number(first['parent_cpu_us'])} with {first['x']:g}."
     )
 

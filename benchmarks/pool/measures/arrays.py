@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmarks.pool.systems import Adapter
     from benchmarks.pool.task import Task
 
-COUNT = 24  # arrays in a run, all different; none is kept
+COUNT = 16  # arrays in a run, all different; none is kept
 
 
 def arrays(system: "Adapter", task: "Task") -> "dict[str, float]":
