@@ -11,7 +11,20 @@ from benchmarks.compare.table import number
 from benchmarks.machine import Facts
 
 COLUMNS = 3
-COLOURS = ("#d1495b", "#30638e", "#7fa8c9", "#8d8d8d", "#edae49", "#3d9970", "#66508f", "#b07aa1")
+COLOURS = (
+    "#d1495b",
+    "#30638e",
+    "#7fa8c9",
+    "#8d8d8d",
+    "#edae49",
+    "#3d9970",
+    "#66508f",
+    "#b07aa1",
+    "#c8a165",
+    "#2f4b4e",
+    "#8fbf5a",
+    "#d98fb5",
+)
 
 
 def possible() -> bool:

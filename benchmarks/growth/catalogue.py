@@ -7,7 +7,7 @@ from benchmarks.compare.catalogue import System
 from benchmarks.growth import sentences
 from benchmarks.growth.lines import Lines
 from benchmarks.growth.studies import Figures, endless, payload, runtime, streams, workers
-from benchmarks.pool.catalogue import MP, PPE, PROCORO
+from benchmarks.pool.peers import MP, PPE, PROCORO
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,35 +17,25 @@ from benchmarks.pool.measures import (
     throughput,
     uneven,
 )
-
-
-def _system(name: str, path: str, imports: str) -> System:
-    return System(name, f"benchmarks.pool.systems.{path}", imports)
-
-
-PROCORO = _system("procoro", "procoro_pool:Procoro", "import procoro; procoro.Pool")
-MP = _system("mp.Pool", "standard_pool:StandardPool", "import multiprocessing; multiprocessing.Pool")
-CHUNKED = _system("mp.Pool chunk 256", "standard_pool:Chunked", MP.imports)
-PPE = _system("PPE", "executors:StandardExecutor", "from concurrent.futures import ProcessPoolExecutor")
-LOKY = _system("loky", "executors:Loky", "import loky")
-JOBLIB = _system("joblib", "joblib_parallel:Joblib", "import joblib")
-MPIRE = _system("mpire", "mpire_pool:Mpire", "import mpire")
-UNCHUNKED = _system("mpire chunk 1", "mpire_pool:Unchunked", "import mpire")
-PEBBLE = _system("pebble", "pebble_pool:Pebble", "import pebble")
-TRIO = _system("trio-parallel", "trio_parallel_calls:TrioParallel", "import trio, trio_parallel")
-AIO = _system("aiomultiprocess", "aiomultiprocess_pool:Aiomultiprocess", "import aiomultiprocess, uvloop")
-RAY = _system("Ray", "ray_tasks:Ray", "import ray")
-DASK = _system("Dask", "dask_client:Dask", "import distributed")
-BARE = System("no pool", "benchmarks.pool.systems.bare_processes:BareProcesses")
-MEMCPY = System("memcpy", "benchmarks.pool.systems.memcpy:Memcpy", "import numpy")
-
-LOCAL = (PROCORO, MP, PPE, LOKY, JOBLIB, MPIRE, PEBBLE)  # which have all that is asked for, joblib's submit aside
-STREAMS = (PROCORO, MP, CHUNKED, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, AIO, RAY, DASK)
-UNORDERED = (PROCORO, MP, CHUNKED, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, RAY, DASK)
-MAPS = (*LOCAL, TRIO, AIO, RAY, DASK)
-SUBMITS = tuple(one for one in MAPS if one is not JOBLIB)
-CLOSED = (PROCORO, MP, PPE, LOKY, MPIRE, PEBBLE, AIO, RAY, DASK)
-LEFT = (PROCORO, MP, PPE, LOKY, MPIRE, PEBBLE, AIO)
+from benchmarks.pool.peers import (
+    BARE,
+    CHUNKED,
+    CLOSED,
+    DASK,
+    LEFT,
+    LOCAL,
+    LOCAL_PEERS,
+    MAPS,
+    MEMCPY,
+    MP,
+    PROCORO,
+    RAY,
+    STREAMS,
+    SUBMITS,
+    TRIO,
+    UNCHUNKED,
+    UNORDERED,
+)
 
 
 def _more(key: str, title: str, unit: str) -> Metric:
@@ -127,7 +117,7 @@ MEASURES = (
         "PPE",
     ),
     _uneven("uneven-map", uneven.by_map, (*LOCAL, UNCHUNKED, TRIO, RAY, DASK)),
-    _uneven("uneven-imap", uneven.by_imap, (PROCORO, MP, CHUNKED, PPE, LOKY, JOBLIB, MPIRE, PEBBLE, RAY, DASK)),
+    _uneven("uneven-imap", uneven.by_imap, (*LOCAL, CHUNKED, UNCHUNKED, RAY, DASK)),
     _long_call(1, quick((*UNORDERED, UNCHUNKED), "procoro", "mp.Pool")),
     _long_call(60, quick((PROCORO, MP)), rounds=1),
     Measure(
@@ -210,7 +200,6 @@ MEASURES = (
     ),
 )
 
-LOCAL_PEERS = ("mp.Pool", "PPE", "loky", "joblib", "mpire", "pebble")
 ARRAYS = ("in_gb_s", "out_gb_s", "both_gb_s")
 GOALS = (
     *(
