@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+MEMORY = Path("/dev/shm")  # where joblib puts arrays by itself
+LITTER = ("TMPDIR", "JOBLIB_TEMP_FOLDER", "DASK_TEMPORARY_DIRECTORY", "RAY_TMPDIR")
 
 
 def environment() -> dict[str, str]:
@@ -25,12 +27,23 @@ def last_line(text: str) -> str:
 def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[Any, str]:
     """Run code in a process of its own, which prints its figures as a last line of JSON: those, or what was wrong.
 
-    It may end while processes that it has started still run: these are ended. Without figures, they are empty.
+    It may end while processes that it has started still run: these are ended, and their files removed. Without figures,
+    they are empty.
     """
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-        command = [sys.executable, "-c", code, *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+        tempfile.TemporaryDirectory(
+            prefix="bench-", dir=MEMORY if MEMORY.is_dir() else None, ignore_cleanup_errors=True
+        ) as litter,
+    ):
         child = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=output, stderr=errors, start_new_session=True
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env=environment() | dict.fromkeys(LITTER, litter),
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
         )
         try:
             child.wait(patience)
@@ -50,5 +63,7 @@ def _end_session(child: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(child.pid, signal.SIGKILL)
     except ProcessLookupError:
-        return
+        pass
     child.wait()
+    for semaphore in MEMORY.glob(f"sem.loky-{child.pid}-*"):  # who would have removed them has been ended
+        semaphore.unlink(missing_ok=True)
