@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+TIDYING = 1.0  # seconds
 MEMORY = Path("/dev/shm")  # where joblib puts arrays by itself
 LITTER = ("TMPDIR", "JOBLIB_TEMP_FOLDER", "DASK_TEMPORARY_DIRECTORY", "RAY_TMPDIR")
 
@@ -59,11 +62,24 @@ def ask(code: str, arguments: Iterable[str], patience: float) -> tuple[Any, str]
 
 
 def _end_session(child: subprocess.Popen[bytes]) -> None:
-    """Whatever the child left running would disturb the next; on Ctrl-C also the child itself."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
+    """Whatever the child left running would disturb the next; on Ctrl-C also the child itself.
+
+    Trackers of semaphores and folders ignore SIGTERM, and remove these when all others have gone: they are given time.
+    """
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + TIDYING
+        while _runs(child.pid) and time.monotonic() < deadline:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, sent)
+            time.sleep(0.005)
     child.wait()
-    for semaphore in MEMORY.glob(f"sem.loky-{child.pid}-*"):  # who would have removed them has been ended
-        semaphore.unlink(missing_ok=True)
+
+
+def _runs(group: int) -> bool:
+    """Does a process of the group run? The dead, whom nobody has asked for yet, do not."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
