@@ -117,7 +117,7 @@ MEASURES = (
         "PPE",
     ),
     _uneven("uneven-map", uneven.by_map, (*LOCAL, UNCHUNKED, TRIO, RAY, DASK)),
-    _uneven("uneven-imap", uneven.by_imap, (*LOCAL, CHUNKED, UNCHUNKED, RAY, DASK)),
+    _uneven("uneven-imap", uneven.by_imap, (*LOCAL, CHUNKED, UNCHUNKED)),
     _long_call(1, quick((*UNORDERED, UNCHUNKED), "procoro", "mp.Pool")),
     _long_call(60, quick((PROCORO, MP)), rounds=1),
     Measure(
