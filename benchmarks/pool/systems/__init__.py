@@ -16,6 +16,7 @@ class Adapter:
     """A system. It can be opened once."""
 
     imports = "pass"  # the statement that a user writes first
+    names_pool = ""  # the one that names the pool, where that loads more
 
     def load(self) -> None:
         """Import the system, as far as its user's import statement does."""

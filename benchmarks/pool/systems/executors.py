@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class StandardExecutor(Adapter):
     imports = "import concurrent.futures"
+    names_pool = "from concurrent.futures import ProcessPoolExecutor"
     executor: "concurrent.futures.Executor"
 
     def open(self, workers: int) -> None:
@@ -48,6 +49,7 @@ class StandardExecutor(Adapter):
 
 class Loky(StandardExecutor):
     imports = "import loky"
+    names_pool = ""
 
     def open(self, workers: int) -> None:
         import loky

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class Procoro(Adapter):
     imports = "import procoro"
+    names_pool = "from procoro import Pool"
     pool: "Pool"
 
     def open(self, workers: int) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 class StandardPool(Adapter):
     imports = "import multiprocessing"
+    names_pool = "from multiprocessing.pool import Pool"
     chunksize = 1
     pool: "multiprocessing.pool.Pool"
 
