@@ -118,7 +118,7 @@ MEASURES = (
     ),
     _uneven("uneven-map", uneven.by_map, (*LOCAL, UNCHUNKED, TRIO, RAY, DASK)),
     _uneven("uneven-imap", uneven.by_imap, (*LOCAL, CHUNKED, UNCHUNKED)),
-    _long_call(1, quick((*UNORDERED, UNCHUNKED), "procoro", "mp.Pool")),
+    _long_call(1, quick((*UNORDERED, UNCHUNKED), "procoro")),
     _long_call(60, quick((PROCORO, MP)), rounds=1),
     Measure(
         "arrays",
@@ -127,7 +127,7 @@ MEASURES = (
             _more(f"{way}_gb_s", f"8 MiB arrays {words}", "GB/s")
             for way, words in (("in", "as arguments"), ("out", "as results"), ("both", "there and back"))
         ),
-        quick((*LOCAL, RAY, MEMCPY), "procoro", "mp.Pool", "PPE", "memcpy"),
+        quick((*LOCAL, RAY, MEMCPY), "procoro", "PPE", "memcpy"),
         "memcpy",
     ),
     Measure(
@@ -138,7 +138,7 @@ MEASURES = (
             Metric("grown_mib", "meanwhile, all processes grow by", "MiB"),
             Metric("first_ms", "first result of a warm pool", "ms"),
         ),
-        quick((*LOCAL, UNCHUNKED), "procoro", "mp.Pool"),
+        quick((*LOCAL, UNCHUNKED), "procoro"),
         "mp.Pool",
     ),
     Measure(
