@@ -17,12 +17,13 @@ class BareProcesses(Adapter):
         self.workers = workers
 
     def map(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
-        """The items are dealt round; values are not sent back."""
+        """The items are dealt round by size, so that all have the same to do; values are not sent back."""
+        by_size = sorted(items)
         pids = []
         for number in range(self.workers):
             pid = os.fork()
             if pid == 0:
-                for item in items[number :: self.workers]:
+                for item in by_size[number :: self.workers]:
                     function(item)
                 os._exit(0)
             pids.append(pid)
