@@ -11,6 +11,7 @@ from benchmarks.compare.table import number
 from benchmarks.machine import Facts
 
 COLUMNS = 3
+LOG_FROM = 10  # times the shortest bar
 COLOURS = (
     "#d1495b",
     "#30638e",
@@ -59,9 +60,11 @@ def _panel(axes: Any, block: list[Row], colours: dict[str, str]) -> None:
         reach = [[value - row.spread.lowest], [row.spread.highest - value]]
         axes.barh(row.system, value, xerr=reach, color=colours[row.system], height=0.7, capsize=2)
         axes.annotate(f" {number(value)}", (max(row.spread.highest, 0), row.system), va="center", fontsize=8)
-    if metric.more_is_better:
+    values = [row.spread.median for row in block if row.spread is not None]
+    log = metric.more_is_better and max(values) > LOG_FROM * min(values)
+    if log:
         axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.tick_params(labelsize=8)
-    scale = ", log scale" if metric.more_is_better else ""
+    scale = ", log scale" if log else ""
     axes.set_title(f"{metric.title} [{metric.unit}{scale}]", fontsize=9)
