@@ -60,7 +60,7 @@ def _streams(system: str, line: Sequence[Point]) -> str:
     first, last = line[0], line[-1]
     return (
         f"{system} runs {last['x']:g} streams at {last['rate'] / first['rate']:.2f} of the rate of one "
-        f"({number(last['rate'])} calls/s); the first of them was over after {last['fairness']:.2f} of the time."
+        f"({number(last['rate'])} calls/s); the first of them was over after {number(last['fairness'])} of the time."
     )
 
 
