@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from benchmarks.compare.catalogue import Goal, Measure, System
+from benchmarks.compare.catalogue import Goal, Measure, Metric, System
 from benchmarks.ipc import measures, systems
-from benchmarks.pool.catalogue import Metric
 
 
 def _rate(title: str, name: str, those: tuple[System, ...], against: str, **options: Any) -> Measure:

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from benchmarks.compare.catalogue import Goal, Measure, System
+from benchmarks.compare.catalogue import Goal, Measure, Metric, System, quick
 from benchmarks.models import calls, measures, systems
-from benchmarks.pool.catalogue import Metric
 
 CPU = Metric("cpu_us", "of that, CPU of all processes", "µs a call")
 
@@ -19,7 +18,7 @@ def _memory(model: str, those: tuple[System, ...], call: systems.Call) -> Measur
         f"memory-{model}",
         measures.memory,
         (Metric("kib", f"memory of each waiting call, {model}", "KiB"),),
-        systems.beside(those),
+        quick(those, "procoro"),
         "procoro",
         {"call": call, "count": 1000, "places": 1000, "processes": 1},
     )

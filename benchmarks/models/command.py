@@ -3,7 +3,8 @@
 from typing import Any
 
 from benchmarks.compare import command
-from benchmarks.compare.command import Effort, Subject
+from benchmarks.compare.command import Subject
+from benchmarks.compare.rounds import Effort
 from benchmarks.models.catalogue import GOALS, MEASURES
 
 MODELS = Subject(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.compare.catalogue import Figures
+from benchmarks.compare.processes import cpu_seconds, family, pss_mib
 from benchmarks.fresh import ROOT
 from benchmarks.models import calls
 from benchmarks.models.systems import Call, Runs
-from benchmarks.pool.measures.memory import family, pss_mib
 
 Make = Callable[[int, int], Runs]
 WAITING = 2.0  # seconds, of the calls whose memory is measured
@@ -51,11 +51,11 @@ def http(make: Make, task: Task) -> Figures:
     with _server() as (port, server):
         system = make(task.processes, task.places)
         inputs = [f"http://127.0.0.1:{port}/{number}" for number in range(task.count)]
-        before = _cpu_seconds([server])
+        before = cpu_seconds([server])
         figures = _rate(system, task, inputs, [calls.BODY] * task.count, server)
         requests = task.processes * task.places + figures["runs"] * task.count
         system.close()
-        return figures | {"server_us": (_cpu_seconds([server]) - before) / requests * 1e6}
+        return figures | {"server_us": (cpu_seconds([server]) - before) / requests * 1e6}
 
 
 def _rate(system: Runs, task: Task, inputs: Sequence[Any], due: list[Any], stranger: int = 0) -> Figures:
@@ -63,14 +63,14 @@ def _rate(system: Runs, task: Task, inputs: Sequence[Any], due: list[Any], stran
     system.run(task.call, inputs[: task.processes * task.places])
     pids = [pid for pid in family(os.getpid()) if pid != stranger]
     took: list[float] = []
-    before = _cpu_seconds(pids)
+    before = cpu_seconds(pids)
     while sum(took) < task.seconds:
         began = time.perf_counter()
         values = system.run(task.call, inputs)
         took.append(time.perf_counter() - began)
         if values != due:
             raise Wrong("not the values that were due")
-    cpu = (_cpu_seconds(pids) - before) / len(took) / task.count
+    cpu = (cpu_seconds(pids) - before) / len(took) / task.count
     return {
         "rate": task.count / statistics.median(took),
         "cpu_us": cpu * 1e6,
@@ -87,16 +87,6 @@ def _server() -> Iterator[tuple[int, int]]:
         assert server.stdin and server.stdout
         yield int(server.stdout.readline()), server.pid
         server.stdin.close()
-
-
-def _cpu_seconds(pids: Sequence[int]) -> float:
-    """Of all their threads, in hundredths."""
-    found = 0
-    for pid in pids:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        found += int(fields[11]) + int(fields[12])
-    return found / os.sysconf("SC_CLK_TCK")
 
 
 def memory(make: Make, task: Task) -> Figures:

@@ -5,7 +5,6 @@ Each is made as `make(processes, places)`: so many processes, and so many calls 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -138,8 +137,3 @@ SUBMITS = (
     System("await, uvloop", partial(Awaits, "uvloop"), UVLOOP),
     System("blocking", partial(Submits, "serial")),
 )
-
-
-def beside(those: tuple[System, ...]) -> tuple[System, ...]:
-    """The same; who is not procoro, in full runs only."""
-    return tuple(replace(one, full=one.name != "procoro") for one in those)

@@ -4,12 +4,13 @@ WORKERS = 2
 
 
 class Task:
-    """`inputs`: a key of `workload.INPUTS`. `seconds`: the timed part lasts at least so long, unless it would
-    take more than `most` calls (samples, pairs: whatever the measure counts)."""
+    """`seconds`: what is timed lasts so long, about. `inputs`: a key of `workload.INPUTS`. `most`: no more calls than
+    that. `length`: seconds of the long call, where there is one."""
 
-    __slots__ = ("inputs", "most", "seconds")
+    __slots__ = ("inputs", "length", "most", "seconds")
 
-    def __init__(self, inputs: str, seconds: float, most: int) -> None:
+    def __init__(self, seconds: str, inputs: str = "ints", most: str = "1", length: str = "0") -> None:
+        self.seconds = float(seconds)
         self.inputs = inputs
-        self.seconds = seconds
-        self.most = most
+        self.most = int(most)
+        self.length = float(length)

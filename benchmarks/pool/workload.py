@@ -1,4 +1,4 @@
-"""The functions that are called in the workers, and their inputs."""
+"""The functions that are called in the workers, and their inputs. All give something back that can be checked."""
 
 import time
 
@@ -9,6 +9,8 @@ if TYPE_CHECKING:  # by hand: `typing` and `collections.abc` would be loaded bef
 
     T = TypeVar("T")
 
+ARRAY = 8 << 20  # bytes
+
 
 def noop(value: "T") -> "T":
     return value
@@ -17,6 +19,32 @@ def noop(value: "T") -> "T":
 def nap(seconds: float) -> float:
     time.sleep(seconds)
     return seconds
+
+
+def burn(milliseconds: float) -> float:
+    """Compute so long, by the CPU's time: who has to share a core is held up."""
+    end = time.thread_time() + milliseconds / 1e3
+    while time.thread_time() < end:
+        pass
+    return milliseconds
+
+
+def watched_nap(seconds: float) -> tuple[float, float, float]:
+    """`seconds`, and from when to when it slept, by the machine's clock."""
+    began = time.monotonic()
+    time.sleep(seconds)
+    return seconds, began, time.monotonic()
+
+
+def head_and_tail(array: "Any") -> "list[float]":
+    """The array's first, middle and last element, and how many it has."""
+    return [float(array[0]), float(array[len(array) // 2]), float(array[-1]), float(len(array))]
+
+
+def array_of(number: int) -> "Any":
+    import numpy
+
+    return numpy.full(ARRAY // 8, float(number))
 
 
 def ints(count: int) -> "Sequence[int]":

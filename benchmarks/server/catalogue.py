@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from benchmarks.compare.catalogue import Goal, Measure, System
-from benchmarks.pool.catalogue import Metric
+from benchmarks.compare.catalogue import Goal, Measure, Metric, System
 from benchmarks.server import measures
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.compare.catalogue import Figures
+from benchmarks.compare.processes import family
 from benchmarks.fresh import ROOT
-from benchmarks.pool.measures.memory import family
 
 LOAD = Path(__file__).with_name("load.c")
 Make = Callable[[], str]

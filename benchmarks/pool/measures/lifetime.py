@@ -10,24 +10,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.pool.systems.protocol import OpenPool, System
+    from benchmarks.pool.systems import Adapter
     from benchmarks.pool.task import Task
 
 
-def start_and_close(system: "System", task: "Task") -> "dict[str, float]":
-    return _live(system, lambda pool: pool.close())
+def start(system: "Adapter", task: "Task") -> "dict[str, float]":
+    system.load()
+    return {"first_ms": _first(system)}
 
 
-def start_and_leave(system: "System", task: "Task") -> "dict[str, float]":
-    return _live(system, lambda pool: pool.leave())
+def close(system: "Adapter", task: "Task") -> "dict[str, float]":
+    return _end(system, system.close)
 
 
-def _live(system: "System", end: "Callable[[OpenPool], None]") -> "dict[str, float]":
-    started_at = time.perf_counter()
-    pool = system.open(WORKERS)
-    result = pool.call(noop, 7)
-    answered_at = time.perf_counter()
-    end(pool)
-    ended_at = time.perf_counter()
+def leave(system: "Adapter", task: "Task") -> "dict[str, float]":
+    return _end(system, system.leave)
+
+
+def _end(system: "Adapter", end: "Callable[[], None]") -> "dict[str, float]":
+    system.load()
+    _first(system)
+    began = time.perf_counter()
+    end()
+    return {"end_ms": (time.perf_counter() - began) * 1e3}
+
+
+def _first(system: "Adapter") -> float:
+    """Milliseconds until the first result."""
+    began = time.perf_counter()
+    system.open(WORKERS)
+    result = system.call(noop, 7)
+    seconds = time.perf_counter() - began
     check_all([result], [7])
-    return {"first_ms": (answered_at - started_at) * 1e3, "end_ms": (ended_at - answered_at) * 1e3}
+    return seconds * 1e3

@@ -2,22 +2,24 @@
 
 A slow and a fast system cannot be asked the same number of calls: one would need minutes, the other would be
 over before it is warm. So the number grows until the timed part lasts `task.seconds`; the last, longest run
-counts, and the runs before it are its warm-up. The garbage collector stays on, as in a user's program.
+counts, and the runs before it, of which there is one at least, are its warm-up. The garbage collector stays on, as in
+a user's program.
 """
 
 import gc
 import time
 
 from benchmarks.pool.measures.agreement import check_all
+from benchmarks.pool.systems import kept
 from benchmarks.pool.task import WORKERS
 from benchmarks.pool.workload import INPUTS, noop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from benchmarks.pool.systems.protocol import System
+    from benchmarks.pool.systems import Adapter
     from benchmarks.pool.task import Task
 
     Run = Callable[[Sequence[Any]], list[Any]]
@@ -26,45 +28,29 @@ FIRST_RUN = 500
 GROWTH_AT_MOST = 10
 
 
-def imap(system: "System", task: "Task") -> "dict[str, float]":
-    pool = system.open(WORKERS)
-    figures = sustained(lambda items: consume(pool.imap(noop, items)), task)
-    pool.close()
-    return figures
+def imap(system: "Adapter", task: "Task") -> "dict[str, float]":
+    system.open(WORKERS)
+    return sustained(lambda items: system.stream(noop, items), task)
 
 
-def imap_unordered(system: "System", task: "Task") -> "dict[str, float]":
-    pool = system.open(WORKERS)
-    figures = sustained(lambda items: consume(pool.imap_unordered(noop, items)), task, ordered=False)
-    pool.close()
-    return figures
+def imap_unordered(system: "Adapter", task: "Task") -> "dict[str, float]":
+    system.open(WORKERS)
+    return sustained(lambda items: kept(system.imap_unordered(noop, items, len(items))), task, ordered=False)
 
 
-def map_(system: "System", task: "Task") -> "dict[str, float]":
-    pool = system.open(WORKERS)
-    figures = sustained(lambda items: pool.map(noop, items), task)
-    pool.close()
-    return figures
+def map_(system: "Adapter", task: "Task") -> "dict[str, float]":
+    system.open(WORKERS)
+    return sustained(lambda items: system.map(noop, items), task)
 
 
-def submit_all(system: "System", task: "Task") -> "dict[str, float]":
-    pool = system.open(WORKERS)
-    figures = sustained(lambda items: pool.submit_all(noop, items), task)
-    pool.close()
-    return figures
-
-
-def consume(stream: "Iterator[Any]") -> "list[Any]":
-    """A `for` loop, as a user writes it. To keep what it gets, to be checked later, costs some 15 ns."""
-    kept: list[Any] = []
-    keep = kept.append
-    for value in stream:
-        keep(value)
-    return kept
+def submit_all(system: "Adapter", task: "Task") -> "dict[str, float]":
+    system.open(WORKERS)
+    return sustained(lambda items: system.submit_all(noop, items), task)
 
 
 def sustained(run: "Run", task: "Task", ordered: bool = True) -> "dict[str, float]":
     calls = min(FIRST_RUN, task.most)
+    timed(run, INPUTS[task.inputs](calls), ordered)
     while True:
         figures = timed(run, INPUTS[task.inputs](calls), ordered)
         if figures["seconds"] >= task.seconds or calls >= task.most:
@@ -73,7 +59,7 @@ def sustained(run: "Run", task: "Task", ordered: bool = True) -> "dict[str, floa
         calls = min(task.most, int(calls * min(growth, GROWTH_AT_MOST)) + 1)
 
 
-def timed(run: "Run", items: "Sequence[Any]", ordered: bool) -> "dict[str, float]":
+def timed(run: "Run", items: "Sequence[Any]", ordered: bool = True) -> "dict[str, float]":
     gc.collect()
     cpu_before, started_at = time.process_time(), time.perf_counter()
     results = run(items)

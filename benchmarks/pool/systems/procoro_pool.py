@@ -1,54 +1,45 @@
 """procoro.Pool, local workers, serial model."""
 
+from benchmarks.pool.systems import Adapter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from benchmarks.pool.systems.protocol import OpenPool
+    from benchmarks.pool.systems import Function
+    from procoro import Pool
 
 
-class Procoro:
-    name = "procoro"
+class Procoro(Adapter):
     imports = "import procoro"
-    pool = "procoro.Pool"
-    fixed_chunks = False
+    names_pool = "from procoro import Pool"
+    pool: "Pool"
 
-    def load(self) -> None:
-        import procoro  # noqa: F401 - `start` times what comes after it, the lazy `procoro.Pool` included
-
-    def open(self, workers: int) -> "OpenPool":
+    def open(self, workers: int) -> None:
         import procoro
 
-        return OpenProcoro(procoro.Pool(workers))
+        self.pool = procoro.Pool(workers)
 
+    def imap(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
+        return iter(self.pool.imap(function, items))
 
-class OpenProcoro:
-    def __init__(self, pool: "Any") -> None:
-        self._pool = pool
+    def imap_unordered(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
+        return iter(self.pool.imap_unordered(function, items))
 
-    def imap(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "Iterator[Any]":
-        stream: Iterator[Any] = self._pool.imap(function, items)
-        return stream
+    def map(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
+        return self.pool.map(function, items)
 
-    def imap_unordered(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "Iterator[Any]":
-        stream: Iterator[Any] = self._pool.imap_unordered(function, items)
-        return stream
-
-    def map(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "list[Any]":
-        results: list[Any] = self._pool.map(function, items)
-        return results
-
-    def submit_all(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "list[Any]":
-        pending = [self._pool.submit(function, item) for item in items]
+    def submit_all(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
+        pending = [self.pool.submit(function, item) for item in items]
         return [result.get() for result in pending]
 
-    def call(self, function: "Callable[..., Any]", item: "Any") -> "Any":
-        return self._pool.submit(function, item).get()
+    def call(self, function: "Function", item: "Any") -> "Any":
+        return self.pool.submit(function, item).get()
 
     def close(self) -> None:
-        self._pool.close()
-        self._pool.join()
+        self.pool.close()
+        self.pool.join()
 
     def leave(self) -> None:
-        self._pool.__exit__(None, None, None)
+        self.pool.__exit__(None, None, None)

@@ -1,56 +1,52 @@
 """multiprocessing.Pool, with the platform's default start method."""
 
+from benchmarks.pool.systems import Adapter
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import multiprocessing.pool
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
-    from benchmarks.pool.systems.protocol import OpenPool
+    from benchmarks.pool.systems import Function
 
 
-class StandardPool:
+class StandardPool(Adapter):
     imports = "import multiprocessing"
-    pool = "multiprocessing.Pool"
+    names_pool = "from multiprocessing.pool import Pool"
+    chunksize = 1
+    pool: "multiprocessing.pool.Pool"
 
-    def __init__(self, chunksize: int = 1) -> None:
-        self.chunksize = chunksize
-        self.fixed_chunks = chunksize > 1
-        self.name = f"mp.Pool chunk {chunksize}" if self.fixed_chunks else "mp.Pool"
-
-    def load(self) -> None:
-        import multiprocessing  # noqa: F401 - `start` times what comes after it
-
-    def open(self, workers: int) -> "OpenPool":
+    def open(self, workers: int) -> None:
         import multiprocessing
 
-        return OpenStandardPool(multiprocessing.Pool(workers), self.chunksize)
+        self.pool = multiprocessing.Pool(workers)
 
+    def imap(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
+        return self.pool.imap(function, items, self.chunksize)
 
-class OpenStandardPool:
-    def __init__(self, pool: "multiprocessing.pool.Pool", chunksize: int) -> None:
-        self._pool = pool
-        self._chunksize = chunksize
+    def imap_unordered(self, function: "Function", items: "Iterable[Any]", length: int) -> "Iterator[Any]":
+        return self.pool.imap_unordered(function, items, self.chunksize)
 
-    def imap(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "Iterator[Any]":
-        return self._pool.imap(function, items, self._chunksize)
+    def map(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
+        return self.pool.map(function, items)
 
-    def imap_unordered(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "Iterator[Any]":
-        return self._pool.imap_unordered(function, items, self._chunksize)
-
-    def map(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "list[Any]":
-        return self._pool.map(function, items)
-
-    def submit_all(self, function: "Callable[..., Any]", items: "Sequence[Any]") -> "list[Any]":
-        pending = [self._pool.apply_async(function, (item,)) for item in items]
+    def submit_all(self, function: "Function", items: "Sequence[Any]") -> "list[Any]":
+        pending = [self.pool.apply_async(function, (item,)) for item in items]
         return [result.get() for result in pending]
 
-    def call(self, function: "Callable[..., Any]", item: "Any") -> "Any":
-        return self._pool.apply_async(function, (item,)).get()
+    def call(self, function: "Function", item: "Any") -> "Any":
+        return self.pool.apply_async(function, (item,)).get()
 
     def close(self) -> None:
-        self._pool.close()
-        self._pool.join()
+        self.pool.close()
+        self.pool.join()
 
     def leave(self) -> None:
-        self._pool.__exit__(None, None, None)
+        self.pool.__exit__(None, None, None)
+
+
+class Chunked(StandardPool):
+    """Fast, but a result waits for 255 others, and a death loses them."""
+
+    chunksize = 256

@@ -3,20 +3,9 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from benchmarks.pool.catalogue import Metric
-from benchmarks.pool.rounds import Sample
-
-
-class Measure(Protocol):
-    """What was measured, in whichever benchmark."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]: ...
+from benchmarks.compare.catalogue import Measure, Metric
+from benchmarks.compare.rounds import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +38,11 @@ def rows(samples: Sequence[Sample], measures: Iterable[Measure], baseline: str) 
         for measure in measures
         for metric in measure.metrics
         for system in systems
-        if any(sample.measure == measure.name and sample.system == system for sample in samples)
+        if any(
+            (sample.measure, sample.system) == (measure.name, system)
+            and (sample.problem or metric.key in sample.figures)
+            for sample in samples
+        )
     ]
 
 

@@ -6,12 +6,26 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from benchmarks.compare.summary import Row
+from benchmarks.compare.table import number
 from benchmarks.machine import Facts
-from benchmarks.pool.summary import Row
-from benchmarks.pool.table import number
 
 COLUMNS = 3
-COLOURS = ("#d1495b", "#30638e", "#7fa8c9", "#8d8d8d", "#edae49", "#3d9970", "#66508f", "#b07aa1")
+LOG_FROM = 10  # times the shortest bar
+COLOURS = (
+    "#d1495b",
+    "#30638e",
+    "#7fa8c9",
+    "#8d8d8d",
+    "#edae49",
+    "#3d9970",
+    "#66508f",
+    "#b07aa1",
+    "#c8a165",
+    "#2f4b4e",
+    "#8fbf5a",
+    "#d98fb5",
+)
 
 
 def possible() -> bool:
@@ -46,9 +60,11 @@ def _panel(axes: Any, block: list[Row], colours: dict[str, str]) -> None:
         reach = [[value - row.spread.lowest], [row.spread.highest - value]]
         axes.barh(row.system, value, xerr=reach, color=colours[row.system], height=0.7, capsize=2)
         axes.annotate(f" {number(value)}", (max(row.spread.highest, 0), row.system), va="center", fontsize=8)
-    if metric.more_is_better:
+    values = [row.spread.median for row in block if row.spread is not None]
+    log = metric.more_is_better and max(values) > LOG_FROM * min(values)
+    if log:
         axes.set_xscale("log")
     axes.margins(x=0.2)
     axes.tick_params(labelsize=8)
-    scale = ", log scale" if metric.more_is_better else ""
+    scale = ", log scale" if log else ""
     axes.set_title(f"{metric.title} [{metric.unit}{scale}]", fontsize=9)

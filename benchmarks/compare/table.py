@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+from benchmarks.compare.summary import Row, Spread
 from benchmarks.machine import Facts
-from benchmarks.pool.summary import Row, Spread
 
 WIDTH = 18  # of the systems' names
 
@@ -12,8 +12,7 @@ WIDTH = 18  # of the systems' names
 def lines(rows: Iterable[Row], baseline: str) -> Iterator[str]:
     for (measure, metric), block in groupby(rows, key=lambda row: (row.measure, row.metric)):
         better = "more" if metric.more_is_better else "less"
-        goal = f"; goal: {metric.goal}" if metric.goal else ""
-        yield f"\n{metric.title}   [{measure}; {metric.unit}, {better} is better{goal}]"
+        yield f"\n{metric.title}   [{measure}; {metric.unit}, {better} is better]"
         yield f"  {'':{WIDTH}} {'median':>9}  {'min .. max':>19}  {f'ratio to {baseline} (min .. max)':>32}"
         yield from map(_line, block)
 
