@@ -160,6 +160,50 @@ def test_a_script_whose_objects_change(script: Script) -> None:
     assert said.split() == ["{1}", "{6}", "{8}"]
 
 
+def test_a_script_whose_function_is_submitted_again_and_again(script: Script) -> None:
+    """It is not packed each time; but what it needs is looked at."""
+    assert script(
+        """
+        from procoro import Pool
+
+        factor, seen = 2, [1]
+
+        def helper(x):
+            return x * factor
+
+        def f(x):
+            return helper(x), list(seen)
+
+        with Pool(1) as pool:
+            print([pool.submit(f, 1).get() for _ in range(3)])
+            factor = 3
+            print(pool.submit(f, 1).get())
+            seen = [2]
+            print(pool.submit(f, 1).get())
+            seen.append(3)
+            print(pool.submit(f, 1).get(), pool.map(f, [1]), pool.submit(f, 1).get())
+
+            def helper(x):
+                return -x
+
+            print(pool.submit(f, 1).get())
+            old = f
+
+            def f(x):
+                return "new"
+
+            print(pool.submit(old, 1).get(), pool.submit(f, 1).get())
+        """
+    ).splitlines() == [
+        "[(2, [1]), (2, [1]), (2, [1])]",
+        "(3, [1])",
+        "(3, [2])",
+        "(3, [2]) [(3, [2, 3])] (3, [2, 3])",
+        "(-1, [2, 3])",
+        "(-1, [2, 3]) new",
+    ]
+
+
 @pytest.mark.parametrize("kind", ["a method", "a partial", "a closure", "an object"])
 def test_what_was_submitted_is_not_kept(pool: Pool, kind: str) -> None:
     tagged = calls.Tagged(1)

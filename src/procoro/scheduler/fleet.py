@@ -166,7 +166,11 @@ class Fleet:
 
     def missing(self) -> int:
         """How many workers there are too few. Those that are leaving do not count."""
-        return self.size - sum(not worker.retiring and worker.doom is None for worker in self.workers.values())
+        count = self.size
+        for worker in self.workers.values():
+            if not worker.retiring and worker.doom is None:
+                count -= 1
+        return count
 
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""

@@ -63,6 +63,7 @@ class Packer:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._named: dict[int, tuple[object, int]] = {}  # by id: those that are packed by their name
+        self._of_main: dict[int, OfMain] = {}  # by id
         self._seen: dict[int, Seen] = {}  # by id: those that are packed by their value
 
     def function(self, function: Callable[..., Any]) -> int:
@@ -72,7 +73,7 @@ class Packer:
             return known[1]
         named = _by_name(function)
         if named is None:
-            return self._library.add_function(*self._pack(function, again=True))
+            return self._library.add_function(*self._pack(function, again=True)[:2])
         place = self._library.add_function(named)
         if len(self._named) > REMEMBERED:
             self._named.clear()
@@ -93,9 +94,21 @@ class Packer:
             return None if _by_name(function) is None else self.function(function)
         if "<" in function.__qualname__:  # a lambda, or defined within a function: it has no name to be found by
             return self._resubmitted(function)
+        return self._submitted_by_name(function)
+
+    def _submitted_by_name(self, function: types.FunctionType) -> int:
+        known = self._of_main.get(id(function))
+        if known is not None and known.is_still(function):
+            return known.place
         if _by_name(function) is not None:
             return self.function(function)
-        return self._library.add_function(*self._pack(function, again=False))
+        packed, versions, definitions = self._pack(function, again=False)
+        place = self._library.add_function(packed, versions)
+        if any(name == function.__qualname__ for name, _, _ in definitions):
+            if len(self._of_main) > REMEMBERED:
+                self._of_main.clear()
+            self._of_main[id(function)] = OfMain(function, place, definitions)
+        return place
 
     def _resubmitted(self, function: types.FunctionType) -> int | None:
         seen = self._seen.get(id(function))
@@ -105,7 +118,7 @@ class Packer:
             self._seen[id(function)] = Seen(function, self._seen)
             return None
         if seen.place is None and seen.is_fixed:
-            packed, versions = self._pack(function, again=False)
+            packed, versions, _ = self._pack(function, again=False)
             if len(packed) > BIG:
                 return None
             place = self._library.add_function(packed, versions)
@@ -114,8 +127,10 @@ class Packer:
             seen.place = place
         return seen.place
 
-    def _pack(self, function: Callable[..., Any], again: bool) -> tuple[bytes, tuple[tuple[str, int], ...]]:
-        """The packed function, and the versions of the names of `__main__` that it holds.
+    def _pack(
+        self, function: Callable[..., Any], again: bool
+    ) -> tuple[bytes, tuple[tuple[str, int], ...], list[twin.Definition]]:
+        """The packed function, the versions of the names of `__main__` that it holds, and all that these need.
 
         `again`: look whether these have changed in place.
         """
@@ -124,9 +139,9 @@ class Packer:
             definitions = _twin.definitions(names, again) if names else []
         self._library.add_handles(found)
         if not names:
-            return data, ()
+            return data, (), []
         self._library.add_definitions(definitions)
-        return data, tuple(sorted((name, version) for name, version, _ in definitions if name in names))
+        return data, tuple(sorted((name, version) for name, version, _ in definitions if name in names)), definitions
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
@@ -185,6 +200,26 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
     except Exception:
         return None
     return None if MAIN in data else data
+
+
+class OfMain:
+    """A function that stands in `__main__`, and what stood there under the names that it needs when it was packed."""
+
+    __slots__ = ("_function", "_packings", "_stood", "place")
+
+    def __init__(self, function: types.FunctionType, place: int, definitions: list[twin.Definition]) -> None:
+        main = twin.main_globals()
+        self._function = function
+        self._stood = [(name, main.get(name)) for name, _, _ in definitions]
+        self._packings = _twin.packings
+        self.place = place
+
+    def is_still(self, function: types.FunctionType) -> bool:
+        """Would it be packed as it was? Nothing has been, meanwhile, and the same objects stand there."""
+        if self._function is not function or self._packings != _twin.packings:
+            return False
+        main = twin.main_globals()
+        return all(main.get(name, self) is value for name, value in self._stood)
 
 
 class Seen:

@@ -170,6 +170,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
+        self.packings = 0  # of names, ever
 
     def dumps(
         self, value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None
@@ -196,6 +197,7 @@ class Packer:
         return list(found.values())
 
     def _pack(self, name: str, value: object) -> Known:
+        self.packings += 1
         with handles.collecting() as found:
             data, names = _dumps(value, name, None)
         before = self._known.get(name)
