@@ -84,6 +84,7 @@ class Worker:
         self.memory = memory
         self.library = library
         self.streams = streams
+        self.returns_large = False  # was the last value large? Then the next one is not pickled in one piece first
         self.printed = printed  # not empty: there is something to flush
         self.pid = os.getpid()
         # A call that forks may return twice. The copy is noticed where it would flush.

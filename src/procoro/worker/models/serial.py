@@ -25,7 +25,7 @@ def run(worker: Worker, span: Span) -> int:
     header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
     end_at, tag = record.ENDS + slot, number << record.SPAN_BITS
     room, position, here = record.DATA - 8 * len(inputs), 0, tag  # always space to name a block
-    printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, False
+    printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, worker.returns_large
     rang = clock()
     for given in inputs:
         if header[end_at] <= here:
@@ -43,6 +43,7 @@ def run(worker: Worker, span: Span) -> int:
                     body = b""
             if not body or len(body) > BIG:
                 kind, body, big = outcomes.awkward(worker, value, body, big, given, span)
+                worker.returns_large = big
             value = None
         stop = position + len(body) - (not kind)  # the next one overwrites a pickle's STOP
         if stop >= room:
