@@ -21,7 +21,7 @@ def refuse_in_crank(conductor: Conductor) -> None:
         from procoro import errors
 
         raise errors.PoolClosed("this call belongs to the parent process: a child that was forked cannot wait for it")
-    if threading.current_thread() is conductor.crank.thread:
+    if threading.get_ident() == conductor.crank.thread.ident:
         raise RuntimeError(
             "a callback waits for a call: callbacks run in procoro's own thread, which would have to deliver it. "
             "Start the wait in a thread, or add a callback to that call instead"
@@ -47,8 +47,12 @@ def stay_at_exit(conductor: Conductor) -> None:
 def wake(tasks: Sequence[asyncio.Future[None]]) -> None:
     """End the waits of tasks; one wake-up for each event loop."""
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    last = None
     for task in tasks:
-        by_loop.setdefault(task.get_loop(), []).append(task)
+        loop = task.get_loop()
+        if loop is not last:
+            last, those = loop, by_loop.setdefault(loop, [])
+        those.append(task)
     for loop, those in by_loop.items():
         try:
             loop.call_soon_threadsafe(_resolve, those)
