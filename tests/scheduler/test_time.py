@@ -1,5 +1,7 @@
 """Who is served when, and how many calls travel together."""
 
+from collections import Counter
+
 import pytest
 
 from procoro.scheduler import messages as m
@@ -135,6 +137,21 @@ def test_all_workers_share_the_window_of_a_bounded_stream() -> None:
     # Nobody consumes: what fits into the window is run, by all.
     assert len(pool.delivered) == MOST_ITEMS
     assert max(sent.count for sent in pool.sent) <= 4096 / (2 * 8)
+
+
+def test_bounded_streams_share_the_window() -> None:
+    """Or the first one would fill it, and each of the others would get its inputs in crumbs."""
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    for stream in range(1, 11):
+        pool.map(stream, 20_000, window=True)
+    pool.run()
+    done = Counter(stream for stream, _ in pool.delivered)
+    assert min(done.values()) == max(done.values()) == MOST_ITEMS // 10
+    for _ in range(50):
+        for stream in done:
+            pool.tell(m.Consumed(stream, 100, 800))
+            pool.run()
+    assert len(pool.sent) < len(pool.delivered) / 10, "not one by one"
 
 
 def test_a_consumer_that_comes_back_is_served_on() -> None:

@@ -105,9 +105,8 @@ def done(words: list[str], peer: Any) -> Any:
             raise KeyboardInterrupt
         case "die":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "block":
-            until = time.monotonic() + float(words[1])
-            while time.monotonic() < until:
+        case "stand":  # until a file is there
+            while not os.path.exists(words[1]):
                 pass
         case "files":
             return len(os.listdir("/proc/self/fd"))

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 
@@ -30,11 +31,15 @@ def test_what_a_handler_raises_is_logged_and_closes_its_connection(
     assert "in done" in (record.exc_text or "")
 
 
-def test_a_handler_that_blocks_its_loop_is_named(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_blocks_its_loop_is_named(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    go = tmp_path / "go"
     with server_of(kind, "obey", processes=2) as server, connect(server.addresses[0]) as client:
         pid = tell(client, "pid")
-        client.sendall(b"block 2.5\n")
-        wait_until(lambda: records(caplog, "procoro"), "it is noticed", 20)
+        client.sendall(f"stand {go}\n".encode())
+        try:
+            wait_until(lambda: records(caplog, "procoro"), "it is noticed", 20)
+        finally:
+            go.touch()
         assert clients.line(client) == b'"ok"\n'
     words = records(caplog, "procoro")[0].getMessage()
     assert f"worker {pid} has not come back to its event loop" in words and " in done" in words

@@ -26,6 +26,7 @@ class Worker:
     def __init__(self, memory: "Any") -> None:
         self.memory = memory
         self.printed: list[bool] = []
+        self.returns_large = False
 
     def look(self) -> None:
         """The parent is not told."""

@@ -113,7 +113,10 @@ class Streams:
         self.running = 0  # streams that have not ended
         self.items = 0  # of bounded streams: asked for or pulled, and not yet consumed
         self.nbytes = 0.0
-        self._pulled: dict[int, Stream] = {}  # those that may be asked for more
+        self._pulled: dict[int, Stream] = {}  # those that have more inputs
+        self._sharers = 0  # of those, bounded ones
+        self._changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
+        self._cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
         self._do = do
 
     def of(self, piece: Piece) -> Stream:
@@ -128,7 +131,8 @@ class Streams:
         self.running += 1
         self.backlog.open(event.stream, event.lane)
         if event.pulled:
-            self._pulled[event.stream] = stream
+            self._pulled[event.stream] = self._changed[event.stream] = stream
+            self._sharers += stream.window
         if ending is not None:
             self.stop(stream, ending)
 
@@ -141,6 +145,7 @@ class Streams:
         stream.open_nbytes += event.nbytes
         self._ask(stream, 0, 0)
         self._count(stream, count, event.nbytes)
+        self._look_at(stream)
         self.wait(piece)
 
     def on_exhausted(self, event: Exhausted, now: float) -> None:
@@ -148,7 +153,7 @@ class Streams:
         stream = self.by_number.get(event.stream)
         if stream is not None:
             self._ask(stream, 0, 0)
-            self._pulled.pop(event.stream, None)
+            self._pull_no_more(stream)
             stream.exhausted = True
             self._close(stream)
 
@@ -157,6 +162,7 @@ class Streams:
         stream = self.by_number.get(event.stream)
         if stream is not None:
             self._count(stream, -event.count, -event.nbytes)
+            self._look_at(stream)
             self._close(stream)
 
     def on_detached(self, event: Detached, now: float) -> None:
@@ -174,18 +180,41 @@ class Streams:
 
     def pull(self) -> None:
         """Ask for the inputs that the workers will need next."""
-        for stream in self._pulled.values():
-            if stream.asked:
-                continue
-            size, level = self._supply_of_many(stream) if stream.opened.many else self._supply(stream)
-            at_hand = stream.open_calls - stream.resting
-            items, nbytes = self._allowance(stream)
-            wanted = min(level - at_hand, items)
-            if wanted > size:
-                wanted -= wanted % size  # whole packets, no crumbs
-            if wanted > 0 and (wanted >= size or at_hand == 0):
-                self._ask(stream, wanted, nbytes)
-                self._do(Pull(stream.opened.stream, wanted, nbytes))
+        while self._cramped:
+            number, stream = next(iter(self._cramped.items()))
+            if not self._pull(stream):
+                break  # there is no room, and so there is none for those behind it
+            del self._cramped[number]
+        while self._changed:
+            number, stream = self._changed.popitem()
+            if not self._pull(stream):
+                self._cramped[number] = stream
+
+    def _pull(self, stream: Stream) -> bool:
+        """Ask one for more, if it has too little. False: there is no room for that."""
+        number = stream.opened.stream
+        if stream.asked or number not in self._pulled:
+            return True
+        size, level = self._supply_of_many(stream) if stream.opened.many else self._supply(stream)
+        at_hand = stream.open_calls - stream.resting
+        items, nbytes = self._allowance(stream)
+        wanted = min(level - at_hand, items)
+        if wanted > size:
+            wanted -= wanted % size  # whole packets, no crumbs
+        if wanted > 0 and (wanted >= size or at_hand == 0):
+            self._ask(stream, wanted, nbytes)
+            self._do(Pull(number, wanted, nbytes))
+            return True
+        if not stream.window:
+            return True
+        room = self.most_items - self.items if self.most_nbytes - self.nbytes >= 2 else 0
+        return room >= min(size, level - at_hand)
+
+    def _look_at(self, stream: Stream) -> None:
+        """Its books have changed: it may want more now."""
+        number = stream.opened.stream
+        if number in self._pulled:
+            self._changed[number] = stream
 
     def _supply(self, stream: Stream) -> tuple[int, int]:
         """How many inputs to ask for at a time, and up to how many to have."""
@@ -206,7 +235,7 @@ class Streams:
             return min(opened.chunk, MOST_CALLS)
         size = self.batching.size(opened.function, weight, remaining, self.workers)
         if stream.window:
-            size = min(size, max(1, self.most_items // (WINDOW * self.workers)))  # all workers share the window
+            size = min(size, max(1, self._share() // (WINDOW * self.workers)))  # all workers share the window
         return size
 
     def _allowance(self, stream: Stream) -> tuple[int, int]:
@@ -215,12 +244,17 @@ class Streams:
             nbytes = int(self.most_nbytes - stream.open_nbytes)
             items = max(MOST_CALLS * (WINDOW + 1), 2 * self.places) * self.workers
             return (items, nbytes) if nbytes > 0 else (0, 0)
-        items = max(self.most_items - self.items, 2 * self.workers - stream.items)
+        items = min(self.most_items - self.items, self._share() - stream.items)
+        items = max(items, 2 * self.workers - stream.items)
         # Half of what is left: one who is asked and does not answer leaves room for the others.
         nbytes = int(self.most_nbytes - self.nbytes) // 2
         if nbytes > 0:
             return items, nbytes
         return (0, 0) if stream.items else (1, 1)  # the bound is 16 MiB or one item
+
+    def _share(self) -> int:
+        """Items that one bounded stream may hold: they share the window, or the first would leave the others crumbs."""
+        return self.most_items // max(1, self._sharers)
 
     def _ask(self, stream: Stream, items: int, nbytes: int) -> None:
         """What has been asked for counts as if it were there; nothing is asked for when it was answered."""
@@ -236,14 +270,24 @@ class Streams:
 
     def _unbind(self, stream: Stream) -> None:
         self._count(stream, -stream.items, -stream.nbytes)
+        if stream.opened.stream in self._pulled:
+            self._sharers -= stream.window
         stream.window = False
+        self._look_at(stream)
         self._close(stream)
 
     def stop_pulling(self, stream: Stream, ending: Fault | None = None) -> None:
         """Whoever pulls closes the iterator and answers `Exhausted`; till then the stream stays open."""
-        if self._pulled.pop(stream.opened.stream, None) is not None:
+        if self._pull_no_more(stream):
             stream.stopped = True
             self._do(StopPulling(stream.opened.stream, ending))
+
+    def _pull_no_more(self, stream: Stream) -> bool:
+        """It has no more inputs, or none that are wanted. False: that was known."""
+        if self._pulled.pop(stream.opened.stream, None) is None:
+            return False
+        self._sharers -= stream.window
+        return True
 
     # ----------------------------------------------------------------------------------------- outcomes
 
@@ -301,6 +345,7 @@ class Streams:
                 stream.apart.add(number)
             stream.attempts[number] = attempt
             stream.resting += 1
+            self._look_at(stream)
             self.backlog.put_off(piece, now + min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF))
         else:
             self.finish(stream, piece, outcome)
@@ -316,6 +361,7 @@ class Streams:
         stream.open_calls -= piece.count
         stream.open_nbytes -= nbytes
         self._count(stream, 0, outcome.nbytes - nbytes)
+        self._look_at(stream)
         if stream.attempts:
             stream.attempts.pop(outcome.first, None)
             stream.apart.discard(outcome.first)
