@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from procoro.worker.heart import Heart
     from procoro.worker.loop import Span, Worker
 
+RING = 0.002  # seconds after which outcomes that the parent has not been told of are announced
 FULL = 0.0005  # seconds to wait for the parent when there is no room for an outcome
 AT_A_TIME = 1000  # ends of spans in a message
 
@@ -206,11 +207,11 @@ class Feed:
     # ---- telling
 
     def _announce(self) -> None:
-        if clock() - self._rang > outcomes.RING:
+        if clock() - self._rang > RING:
             self.ring()
         else:
             self._will_ring = True
-            self._ring_later(outcomes.RING)
+            self._ring_later(RING)
 
     def ring(self) -> None:
         """Let the parent know what is new."""

@@ -13,7 +13,7 @@ from procoro.wire.exceptions import pack_failure
 if TYPE_CHECKING:
     from procoro.worker.loop import Span, Worker
 
-RING = 0.001  # seconds after which outcomes that the parent has not been told of are announced
+RING = 0.004  # seconds after which outcomes that the parent has not been told of are announced: it wakes for that
 
 
 def failure(worker: Worker, error: BaseException, given: Any, span: Span) -> bytes:
