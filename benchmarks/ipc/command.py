@@ -1,8 +1,5 @@
 """The options of `python -m benchmarks ipc`."""
 
-from typing import Any
-
-from benchmarks.compare import command
 from benchmarks.compare.command import Subject
 from benchmarks.compare.rounds import Effort
 from benchmarks.ipc.catalogue import GOALS, MEASURES
@@ -16,7 +13,3 @@ IPC = Subject(
     quick=Effort(rounds=3, seconds=0.25),
     full=Effort(rounds=7, seconds=1.0),
 )
-
-
-def add_to(subjects: Any) -> None:
-    command.add_to(subjects, IPC)

@@ -1,8 +1,5 @@
 """The options of `python -m benchmarks pool`."""
 
-from typing import Any
-
-from benchmarks.compare import command
 from benchmarks.compare.command import Subject
 from benchmarks.compare.rounds import Effort
 from benchmarks.pool.catalogue import GOALS, MEASURES
@@ -19,7 +16,3 @@ POOL = Subject(
     arguments=arguments,
     patience=120.0,
 )
-
-
-def add_to(subjects: Any) -> None:
-    command.add_to(subjects, POOL)

@@ -1,8 +1,5 @@
 """`python -m benchmarks growth` measures, draws, and says what is to be seen."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,28 +7,14 @@ import pytest
 from benchmarks.growth import sentences
 from benchmarks.growth.catalogue import CURVES
 from benchmarks.growth.lines import Answer, lines
-
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.runs import short_run
 
 
 def test_a_short_run(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "growth", "--quick", "--only", "endless"),
-            *("--json", tmp_path / "figures.json"),
-        ],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads((tmp_path / "figures.json").read_text())
+    document, said = short_run("growth", tmp_path / "figures.json", ["endless"])
     (curve,) = document["curves"]
     assert [point["x"] for point in curve["lines"]["procoro"]] == [20_000 * look for look in range(1, 51)]
-    assert curve["sentence"] in done.stdout
+    assert curve["sentence"] in said
     assert (tmp_path / "figures-endless.png").stat().st_size > 10_000
 
 

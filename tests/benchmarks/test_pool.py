@@ -1,8 +1,5 @@
 """`python -m benchmarks pool` measures, and says which goals are met."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,45 +7,21 @@ import pytest
 from benchmarks.compare import goals, summary
 from benchmarks.compare.catalogue import Goal, Measure, Metric, System
 from benchmarks.compare.rounds import Players, Sample
-from benchmarks.pool.catalogue import GOALS, MEASURES
+from benchmarks.pool.catalogue import MEASURES
 from benchmarks.pool.child import named
 from benchmarks.pool.measures.uneven import LONGEST, SHORTEST, pareto
 from benchmarks.pool.systems import Adapter
-
-ROOT = Path(__file__).parents[2]
+from tests.benchmarks.runs import judged, short_run
 
 
 def test_a_short_run(tmp_path: Path) -> None:
     measures = ("submit", "latency", "lazy", "close", "recording")
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "benchmarks", "pool", "--quick", "--rounds", "1"),
-            *("--json", tmp_path / "figures.json", "--system", "procoro", "--system", "PPE"),
-            *(word for name in measures for word in ("--only", name)),
-        ],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    document = json.loads((tmp_path / "figures.json").read_text())
-    assert document["subject"] == "pool" and all(sample["figures"] for sample in document["samples"])
+    options = ("--rounds", "1", "--system", "procoro", "--system", "PPE")
+    document, said = short_run("pool", tmp_path / "figures.json", measures, *options)
+    assert all(sample["figures"] for sample in document["samples"])
     assert {sample["measure"] for sample in document["samples"]} == set(measures)
-    assert sum(goal.startswith(("met", "MISSED")) for goal in document["goals"]) == len(document["goals"]) >= 7
-    assert "goals" in done.stdout and "PPE" in done.stdout
-
-
-@pytest.mark.pure
-def test_every_goal_names_what_is_measured() -> None:
-    systems = {measure.name: {one.name for one in measure.systems} for measure in MEASURES}
-    metrics = {measure.name: {one.key for one in measure.metrics} for measure in MEASURES}
-    for goal in GOALS:
-        assert goal.key in metrics[goal.measure]
-        assert {goal.system, *goal.others} <= systems[goal.measure]
-    assert all(measure.against in systems[measure.name] for measure in MEASURES)
+    assert judged(document) >= 7
+    assert "goals" in said and "PPE" in said
 
 
 @pytest.mark.pure

@@ -31,16 +31,6 @@ def echo_plain(conn: socket.socket) -> None:
         conn.sendall(data)
 
 
-async def hang_async(conn: Any) -> None:
-    """Does not end, also when nothing more comes."""
-    await asyncio.sleep(1000)
-
-
-def hang_plain(conn: socket.socket) -> None:
-    """Likewise."""
-    time.sleep(1000)
-
-
 async def recv_async(conn: Any) -> None:
     while data := await conn.recv(100):
         await conn.sendall(data)

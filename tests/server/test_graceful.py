@@ -97,22 +97,13 @@ def _is_refused(address: object) -> bool:
     return False
 
 
-def test_a_handler_that_does_not_end_is_cancelled(kind: str, serving: Serving) -> None:
+@pytest.mark.parametrize("words, answer", [(b"wait 60\n", b"waits\n"), (b"stubborn\n", b"stays\n")])
+def test_a_handler_that_does_not_end_is_cancelled(kind: str, words: bytes, answer: bytes, serving: Serving) -> None:
+    """Or, if it will not be, ends with its worker."""
     program, address = serving(kind, "obey", drain_timeout=0.5)
     with connect(address) as client:
-        client.sendall(b"wait 60\n")
-        assert clients.line(client) == b"waits\n"
-        program.send_signal(signal.SIGTERM)
-        assert is_closed(client)
-        ends_well(program)
-
-
-@pytest.mark.slow
-def test_a_handler_that_will_not_be_cancelled_ends_with_its_worker(kind: str, serving: Serving) -> None:
-    program, address = serving(kind, "obey", drain_timeout=0.5)
-    with connect(address) as client:
-        client.sendall(b"stubborn\n")
-        assert clients.line(client) == b"stays\n"
+        client.sendall(words)
+        assert clients.line(client) == answer
         program.send_signal(signal.SIGTERM)
         assert is_closed(client)
         ends_well(program)

@@ -119,6 +119,16 @@ def test_who_speaks_no_tls(kind: str, say: bytes, certified: Certified, caplog: 
         assert sums(server)["errors"] == 0
 
 
+def test_handshakes_that_fail_leak_nothing(kind: str, certified: Certified) -> None:
+    with server_of(kind, "obey", **certified.issue()) as server, certified.connect(server.addresses[0]) as client:
+        before = tell(client, "files 0")
+        for number in range(60):
+            with connect(server.addresses[0]) as other:
+                other.sendall((b"no TLS", b"\x16\x03\x01", b"")[number % 3])
+        wait_for_open(server, 1)
+        assert tell(client, "files 0") <= before
+
+
 def test_handshakes_count_as_connections(kind: str, certified: Certified) -> None:
     with (
         server_of(kind, "echo", max_connections=5, handshake_timeout=1.0, **certified.issue()) as server,
@@ -175,6 +185,22 @@ def test_what_was_received_is_answered_at_the_end(kind: str, certified: Certifie
     assert program.returncode == 0 and time.monotonic() - began < 10
     for client in live:
         client.close()
+
+
+def test_a_handshake_that_does_not_come_holds_up_no_end(
+    kind: str, certified: Certified, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = server_of(kind, "echo", handshake_timeout=60, drain_timeout=60, **certified.issue()).start()
+    with clients.several(server.addresses[0], 3) as silent:
+        silent[0].sendall(b"\x16\x03\x01")
+        wait_for_open(server, 3)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 20
+        for client in silent:
+            with suppress(ConnectionError):
+                receive_all(client)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_who_goes_on_sending_meets_the_end(kind: str, certified: Certified) -> None:

@@ -23,6 +23,7 @@ from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import channel, handles
+from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
 # The last byte of a message is its kind. All but small ones have a head: is the body in a carrier, handles that follow,
@@ -36,7 +37,6 @@ LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
 BUFFER = 1 << 20
 LOOKS = 40  # whether a receiver has made room for a large message: it needs 10 µs for one of 64 KiB
 NO_ROOM = 0.001  # seconds before it is looked again
-CLOEXEC, NOW = channel.CLOEXEC, channel.DONTWAIT
 
 Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
 Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
@@ -239,7 +239,7 @@ class Connection:
                 pieces = [HEAD.pack(carrier is not None, len(keys), size, key, place), *keys, *pieces, KINDS[kind]]
             while True:
                 try:
-                    channel.send(self._end, pieces, carried + fds, NOW)
+                    channel.send(self._end, pieces, carried + fds, DONTWAIT)
                     return
                 except OSError as error:
                     if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
@@ -255,13 +255,13 @@ class Connection:
         return self._large
 
     def _receive(self) -> Received:
-        flags = CLOEXEC if may_block() else CLOEXEC | NOW
+        flags = CLOEXEC if may_block() else CLOEXEC | DONTWAIT
         while (received := self._take(flags)) is None:
             sleep_until(self._until(select.EPOLLIN, None))
         return received
 
     async def _areceive(self) -> Received:
-        while (received := self._take(CLOEXEC | NOW)) is None:
+        while (received := self._take(CLOEXEC | DONTWAIT)) is None:
             await wait(self._until(select.EPOLLIN, None))
         return received
 
@@ -269,11 +269,11 @@ class Connection:
         if not self._readable:
             self._check_readable()
         try:
-            data, ancillary, _, _ = self._end.recvmsg(LARGEST, channel.SPACE, flags)
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
         except BlockingIOError:
             return None
         except ConnectionError:  # the other side has not read all of ours; what it sent is behind that
-            data, ancillary, _, _ = self._end.recvmsg(LARGEST, channel.SPACE, flags)
+            data, ancillary, _, _ = self._end.recvmsg(LARGEST, SPACE, flags)
         except OSError:
             self._check()
             raise

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from procoro.server import counters
-from procoro.server.job import QUIET, arrived, shut_receiving
+from procoro.server.receiving import QUIET, arrived, shut_receiving
 
 if TYPE_CHECKING:
     from procoro.server.tasks import Tasks
@@ -253,13 +253,12 @@ class Connection(asyncio.Protocol):
         Raises:
             ConnectionError: the other side is gone, or the connection was closed here.
         """
-        transport = self._transport
-        if self._lost or transport is None or transport.is_closing():
+        if self.is_lost():
             raise self._loss()
         if type(data) is not bytes:  # who gave it may change it before it is sent
             data = memoryview(data).tobytes()
         self._cells[counters.SENT] += len(data)
-        transport.write(data)
+        self._transport.write(data)  # type: ignore[union-attr]  # else it is lost
         if self._writers is not None:
             writer = self._tasks.loop.create_future()
             self._writers.append(writer)
@@ -271,7 +270,7 @@ class Connection(asyncio.Protocol):
 
     def is_lost(self) -> bool:
         """Is it closed, or the other side gone?"""
-        return self._transport is None or self._transport.is_closing()
+        return self._lost or self._transport is None or self._transport.is_closing()
 
     def close(self) -> None:
         """Close it, when what was sent has been taken. Done when the handler returns, too."""
@@ -290,9 +289,13 @@ class Connection(asyncio.Protocol):
 
     def shut_receiving(self) -> None:
         """Nothing more is to come: what has arrived is still received, then it ends."""
-        if self._tasks.is_secure:
-            self._receive_up_to(self.received + arrived(self.fileno()), -1)
-        elif (fd := self.fileno()) >= 0:
+        fd = self.fileno()
+        if fd < 0:
+            if self.task is not None and not self._lost:  # it is still in its handshake, in which nothing is heard
+                self.task.cancel()
+        elif self._tasks.is_secure:
+            self._receive_up_to(self.received + arrived(fd), -1)
+        else:
             shut_receiving(fd)
 
     def _receive_up_to(self, most: int, before: int) -> None:

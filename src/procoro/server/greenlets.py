@@ -15,17 +15,8 @@ from gevent.ssl import SSLSocket
 from procoro import kernel
 from procoro.server import counters
 from procoro.server.addresses import Addresses
-from procoro.server.job import (
-    CLOSED,
-    FINISH,
-    FRESH,
-    QUIET,
-    READY,
-    Job,
-    arrived,
-    leave_signals_to_the_server,
-    shut_receiving,
-)
+from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server
+from procoro.server.receiving import FRESH, QUIET, arrived, shut_receiving
 
 LOOK = 0.5
 
@@ -107,21 +98,30 @@ class Greenlets:
         """The connection by which the handler speaks; None: TLS was not possible."""
         if self._context is None:
             return connection
+        secured: socket.socket = connection
         try:
+            secured = self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            self._enter(secured)
             with gevent.Timeout(self.settings.handshake_timeout, TimeoutError("the handshake took too long")):
-                secured = self._context.wrap_socket(connection, server_side=True)
-                assert isinstance(secured, SecureSocket)
-                return secured
-        except OSError as error:
+                secured.do_handshake()
+        except BaseException as error:
+            self._sockets.pop(secured, None)
+            secured.close()
+            if not isinstance(error, OSError):  # as those of TLS are
+                raise
             self.job.log_no_tls(peer, error)
             return None
+        return secured
+
+    def _enter(self, connection: socket.socket) -> None:
+        self._sockets[connection] = monotonic()
+        if self._finishing:  # it has come last
+            gevent.spawn_later(FRESH, self._shut, connection)
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(self.settings.idle_timeout)
-            self._sockets[connection] = monotonic()
-            if self._finishing:
-                gevent.spawn_later(FRESH, self._shut, connection)
+            self._enter(connection)
             with gevent.Timeout(self.settings.handler_timeout, False):
                 self.settings.handler(connection)
             if isinstance(connection, SecureSocket):
@@ -183,8 +183,8 @@ class SecureSocket(SSLSocket):  # type: ignore[misc]  # gevent has no types
             pass
 
 
-class _NoMore(Exception):
-    pass
+class _NoMore(ConnectionAbortedError):
+    """The wait for more is ended. In a handshake there was none."""
 
 
 def _size(found: bytes | int) -> int:

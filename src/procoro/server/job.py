@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import _socket
-import fcntl
 import logging
-import os
 import signal
 import socket
-import sys
-import termios
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,30 +21,6 @@ access = logging.getLogger("procoro.server.access")
 # What the server says, and what its worker says
 FINISH = "finish"
 READY, CLOSED = "ready", "closed"  # it accepts; it accepts no more
-
-
-FRESH = 0.5  # seconds in which one who has just connected is still heard when a worker is to end
-QUIET = 0.1  # seconds in which what has arrived by TLS comes out of it
-
-
-def arrived(fd: int) -> int:
-    """Bytes that the kernel holds for this socket to receive."""
-    try:
-        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
-    except OSError:
-        return 0  # it is gone
-
-
-def shut_receiving(fd: int) -> None:
-    """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
-    # Of a copy, and not gevent's: that would end the waits of greenlets by an error.
-    copy = _socket.socket(fileno=os.dup(fd))
-    try:
-        copy.shutdown(_socket.SHUT_RD)
-    except OSError:
-        pass  # it is gone
-    finally:
-        copy.close()
 
 
 def leave_signals_to_the_server() -> None:

@@ -291,3 +291,5 @@ class Server:
         if self._restarting is not None:
             self._restarting = None
             logger.error("procoro: the server is not restarted: the old workers go on")
+            if self._restart_again:
+                self._restart()

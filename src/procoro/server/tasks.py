@@ -11,7 +11,8 @@ from typing import Any
 from procoro.server import counters
 from procoro.server.addresses import Addresses
 from procoro.server.connection import Connection
-from procoro.server.job import CLOSED, FINISH, FRESH, READY, Job, leave_signals_to_the_server, logger
+from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server, logger
+from procoro.server.receiving import FRESH
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
 LINGER = 30.0  # seconds in which the other side is to take what was sent last

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from procoro.wire import blocks
+
 
 class Files:
     """Where certificates are. `read` is called at the start and for each restart."""
@@ -91,6 +93,8 @@ def _no_password() -> str:
 @contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
     """A path to it, as OpenSSL wants one, which nobody else sees."""
-    with os.fdopen(os.memfd_create("procoro-certificate"), "wb", buffering=0) as file:
-        file.write(data)
-        yield f"/proc/self/fd/{file.fileno()}"
+    fd = blocks.write_bytes([data])
+    try:
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

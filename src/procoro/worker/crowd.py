@@ -120,8 +120,7 @@ class Feed:
             os.close(fd)
         handles.forget([key for key in arrived if not self._held[key]])
         self._ended.append(channel.CROWD_ENDED.pack(number, 0, 0.0))
-        if not self._will_ring:
-            self._announce()
+        self._announce()
 
     def begin(self) -> Call | None:
         """The next call, which has begun by that; None if there is none, or if they were taken back."""
@@ -141,8 +140,7 @@ class Feed:
             crowd.through = True
             if not crowd.open:
                 self._say_ended(crowd)
-                if not self._will_ring:
-                    self._announce()
+                self._announce()
         return None
 
     # ---- outcomes
@@ -195,8 +193,7 @@ class Feed:
         crowd.open -= 1
         if crowd.through and not crowd.open:
             self._say_ended(crowd)
-        if not self._will_ring:
-            self._announce()
+        self._announce()
 
     def _say_ended(self, crowd: Crowd) -> None:
         self._ended.append(channel.CROWD_ENDED.pack(crowd.span.number, crowd.begun, crowd.seconds))
@@ -207,6 +204,8 @@ class Feed:
     # ---- telling
 
     def _announce(self) -> None:
+        if self._will_ring:
+            return
         if clock() - self._rang > RING:
             self.ring()
         else:

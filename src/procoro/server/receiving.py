@@ -1,0 +1,32 @@
+"""How a connection's receiving ends when its worker is to end: what has arrived is still received, and then no more."""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import sys
+import termios
+
+FRESH = 0.5  # seconds in which one who has just connected is still heard when a worker is to end
+QUIET = 0.1  # seconds in which what has arrived by TLS comes out of it
+
+
+def arrived(fd: int) -> int:
+    """Bytes that the kernel holds for this socket to receive."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0  # it is gone
+
+
+def shut_receiving(fd: int) -> None:
+    """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
+    # Of a copy, and not gevent's: that would end the waits of greenlets by an error.
+    copy = _socket.socket(fileno=os.dup(fd))
+    try:
+        copy.shutdown(_socket.SHUT_RD)
+    except OSError:
+        pass  # it is gone
+    finally:
+        copy.close()
