@@ -310,8 +310,8 @@ def test_ctrl_c_ends_a_wait(script: Script) -> None:
             while True:
                 here.send(b"x" * 1000)
         for wait in (here.recv, lambda: here.poll(None), fill):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
                 wait()
             except KeyboardInterrupt:
                 print("interrupted")
