@@ -963,8 +963,8 @@ def test_ctrl_c_ends_a_wait(script: Script) -> None:
         event, barrier, condition = Event(), Barrier(2), Condition()
         condition.acquire()
         for wait in [*(lock.acquire for lock in locks), event.wait, condition.wait, barrier.wait]:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
                 wait()
             except KeyboardInterrupt:
                 print("interrupted", flush=True)

@@ -810,8 +810,8 @@ def test_ctrl_c_ends_a_wait(script: Script) -> None:
         joined.put(1)
         empty = Queue()
         for wait in (SimpleQueue().get, empty.get, lambda: full.put(2), joined.join):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
             try:
+                threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
                 wait()
             except KeyboardInterrupt:
                 print("interrupted")
