@@ -115,6 +115,16 @@ def check_stuck(world: World, worker: workers.Worker) -> None:
         assert worker.many.outbox or not worker.many.is_free, f"worker {worker.number} is not stuck"
 
 
+def check_refused(world: World, worker: workers.Worker) -> None:
+    """No call that a worker has refused counts as one that runs there, once it has said so: others may wait for it."""
+    known, many = world.scheduler.fleet.workers.get(worker.number), worker.many
+    if known is None or world.told or many.cuts:
+        return
+    for number, crowd in many.spans.items():
+        if crowd.through and crowd not in many.outbox and (sent := known.spans.get(number)) is not None:
+            assert sent.limit <= crowd.begun, f"a refused call runs in worker {worker.number}, as it is thought"
+
+
 def check_waits(world: World) -> None:
     """Nothing waits for long in a worker that does not begin it, if it could be begun elsewhere."""
     for worker in world.workers.values():

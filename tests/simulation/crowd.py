@@ -85,6 +85,7 @@ class Many:
         self.waiting: deque[Crowd] = deque()
         self.running: dict[tuple[int, int], Running] = {}
         self.outbox: list[Crowd] = []  # ended, and not told
+        self.cuts: list[Crowd] = []  # of which a call was refused while others run, and that is not told
         self.unread: list[tuple[Crowd, int, bool, bool]] = []  # shared: outcomes: ok, cut
         self.header = self.header_seen = (0, 0)  # shared: the span that was begun last, so many of its calls
         self.loading: Crowd | None = None
@@ -200,6 +201,8 @@ class Many:
             crowd.through = True
             if not crowd.open:
                 self.outbox.append(crowd)
+            elif refused:
+                self.cuts.append(crowd)
 
     def _run(self, crowd: Crowd, at: float) -> None:
         number = crowd.begun

@@ -72,6 +72,7 @@ MUTANTS = [
         "leaving = worker.retiring or worker.doom is not None",
         "leaving = worker.doom is not None",
     ),
+    ("a refused call that counts as running", "scheduler", "self._unsend(worker, sent, event.begun)", "pass"),
     ("a third span", "fleet", "len(worker.spans) == depth", "True"),
     ("a worker that stays stuck", "scheduler", "worker.stuck = False", "pass"),
     ("an unbounded pull", "streams", "items = min(self.most_items - self.items,", "items = max(100,"),

@@ -135,7 +135,7 @@ class Worker:
 
     def news_at(self, now: float) -> float:
         """When there will be something to look at."""
-        if self.is_dead or self.many.outbox:
+        if self.is_dead or self.many.outbox or self.many.cuts:
             return now
         return self.next_at if self.spans else self.many.due()
 

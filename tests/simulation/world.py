@@ -15,7 +15,7 @@ from typing import ClassVar
 from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.scheduler import Scheduler
-from tests.simulation.books import check_books, check_stuck, check_waits, is_idle
+from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_idle
 from tests.simulation.crowd import NEVER, Crowd
 from tests.simulation.deaths import ONE, Deaths
 from tests.simulation.truth import Call, Source, Truth
@@ -315,6 +315,7 @@ class World:
         if worker.is_busy:
             self._expect_news(worker)
             check_stuck(self, worker)
+            check_refused(self, worker)
 
     def _read(self, worker: Worker) -> None:
         worker.advance(self.now)
@@ -336,6 +337,10 @@ class World:
             worker.spans.remove(span)
             self.tell(m.SpanEnded(worker.number, span.number, ran, seconds))
         many = worker.many
+        while many.cuts and self.rng.random() >= self.lazy:
+            crowd = many.cuts.pop()
+            crowd.limit, crowd.told = min(crowd.limit, crowd.begun), min(crowd.told, crowd.begun)
+            self.tell(m.Cut(worker.number, crowd.number, crowd.begun))
         while many.outbox and self.rng.random() >= self.lazy:
             crowd = many.outbox.pop(self.rng.randrange(len(many.outbox)))
             self._read(worker)

@@ -44,6 +44,11 @@ class Crowds:
         """The worker is through with it."""
         self._free_slots.append(self._out.pop(span).slot)
 
+    def cut(self, span: int, begun: int) -> None:
+        """The worker has begun so many of its calls, and will begin no more."""
+        crowd = self._out[span]
+        crowd.end = min(crowd.end, begun)
+
     def outcomes(self) -> Iterator[tuple[int, int, int, list[int], int, bytes]]:
         """New outcomes, as (span, first call, kind, cells, start, bytes)."""
         for span, at, kind, cells, start, data in self._ring.read():

@@ -21,7 +21,7 @@ from procoro.calls import Run, WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.crowds import Crowds
 from procoro.engines.template import UNTOLD, TemplateProcess
-from procoro.scheduler.messages import Begun, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
+from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, TakenBack, WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
@@ -471,6 +471,11 @@ class LocalEngine:
                 self._end_span(member, message)
             elif kind == channel.CROWDS_ENDED:
                 self._end_crowds(member, message)
+            elif kind == channel.CROWD_CUT:
+                _, span, begun = channel.CROWD_CUT_HEAD.unpack(message)
+                self._look(member)
+                member.crowds.cut(span, begun)
+                self._tell(Cut(member.number, span, begun))
             elif kind == channel.BLOCK:
                 self._take_in_block(member, message, fds)
             elif kind == channel.READY:

@@ -175,6 +175,18 @@ class SpanEnded:
         self.seconds = seconds
 
 
+class Cut:
+    """The worker has begun `begun` calls of a span, some of which run, and will begin no more: one that was seen to be
+    about to begin when calls were taken back, has not."""
+
+    __slots__ = ("begun", "span", "worker")
+
+    def __init__(self, worker: int, span: int, begun: int) -> None:
+        self.worker = worker
+        self.span = span
+        self.begun = begun
+
+
 class TakenBack:
     """Answer to `TakeBack`: of each span that is out, the worker will begin no call from its limit on."""
 
@@ -255,6 +267,7 @@ Event = (
     | Begun
     | Recorded
     | SpanEnded
+    | Cut
     | TakenBack
     | WorkerLost
     | MemorySeen

@@ -10,8 +10,8 @@ A call is in one place at a time, and moves only like this:
       -> ended      its outcome was recorded, or its worker died in it
     ended      delivered; nothing may follow
 
-A call that is sent moves back to waiting only on proof that it was not begun: a `TakenBack`, a `SpanEnded` or a
-`WorkerLost`, each told after all that the worker had recorded. So no call is started twice, and since every way
+A call that is sent moves back to waiting only on proof that it was not begun: a `TakenBack`, a `Cut`, a `SpanEnded`
+or a `WorkerLost`, each told after all that the worker had recorded. So no call is started twice, and since every way
 out of a place leads into another, none is lost.
 """
 
@@ -31,6 +31,7 @@ from procoro.scheduler.messages import (
     Cancelled,
     CloseAsked,
     Consumed,
+    Cut,
     Detached,
     Drained,
     Effect,
@@ -109,6 +110,7 @@ class Scheduler:
             Begun: self._on_begun,
             Recorded: self._on_recorded,
             SpanEnded: self._on_span_ended,
+            Cut: self._on_cut,
             TakenBack: self._on_taken_back,
             WorkerLost: self._on_worker_lost,
             MemorySeen: self._on_memory_seen,
@@ -339,6 +341,11 @@ class Scheduler:
         self._unsend(worker, sent, event.ran)
         if self.fleet.capacity(worker) <= 0 and not worker.spans:
             self._retire(worker)
+
+    def _on_cut(self, event: Cut, now: float) -> None:
+        worker, sent = self._find(event.worker, event.span)
+        if worker is not None and sent is not None:
+            self._unsend(worker, sent, event.begun)
 
     def _find(self, number: int, span: int) -> tuple[Worker | None, Sent | None]:
         worker = self.fleet.workers.get(number)

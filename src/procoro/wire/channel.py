@@ -25,7 +25,7 @@ CLOEXEC, DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)  # as
 SPAN, QUIT, CROWD, END_CALL = b"S", b"Q", b"M", b"K"
 # Worker to parent
 READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", b"L"
-CROWDS_ENDED = b"D"
+CROWDS_ENDED, CROWD_CUT = b"D", b"d"
 # Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
 HANDLE, HANDLE_FOR_LIFE = b"H", b"h"
 # Parent to a process with one call: the call, and whether anybody has asked for its outcome
@@ -39,6 +39,7 @@ PREPARE, STATE, START, START_PROCESS, STARTED, EXITED = b"Z", b"T", b"F", b"G", 
 # kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
 SPAN_HEAD = struct.Struct("<cBBHQIQQ")
 END_CALL_HEAD = struct.Struct("<cQI")  # kind, span, call
+CROWD_CUT_HEAD = struct.Struct("<cQI")  # kind, span, calls that have begun
 CROWD_ENDED = struct.Struct("<QId")  # span, calls run, seconds of all of them
 ENDED_HEAD = struct.Struct("<cQId")  # kind, span, calls run, seconds
 BLOCK_HEAD = struct.Struct("<cQ")  # kind, the block's number

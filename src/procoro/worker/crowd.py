@@ -138,7 +138,9 @@ class Feed:
             self._waiting.popleft()
             self.waiting -= len(span.inputs) - at
             crowd.through = True
-            if not crowd.open:
+            if crowd.open:  # the parent may have seen that this call was about to begin
+                self._worker.say_between(channel.CROWD_CUT_HEAD.pack(channel.CROWD_CUT, span.number, at))
+            else:
                 self._say_ended(crowd)
                 self._announce()
         return None
