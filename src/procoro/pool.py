@@ -526,7 +526,7 @@ class Pool:
         ordered: bool,
     ) -> None:
         if chunksize is not None:
-            chunksize = min(arguments.count("chunksize", chunksize, 1), 1024)
+            chunksize = arguments.count("chunksize", chunksize, 1)
         self._check_running()
         place = self._pack_function(func, self._conductor.packer.function)
         conductor, stream = self._conductor, next(self._streams)

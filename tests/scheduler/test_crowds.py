@@ -106,6 +106,26 @@ def test_when_memory_is_short_one_call_runs_and_no_more() -> None:
     assert len(stage.all(m.Send)) == 1
 
 
+def test_a_stream_that_shares_the_window_does_not_wait_for_its_longest_call() -> None:
+    """Short calls want many at hand, and more than its share of the window would never be free."""
+    stage = Crowded(2, places=32)
+    stage.scheduler.batching.learn("f", 1000, 0.001)
+    streams = range(1, 11)
+    for stream in streams:
+        stage.tell(m.Opened(stream, stream, "f", pulled=True, window=True, many=True))
+    pulls = {pull.stream: pull.count for pull in stage.all(m.Pull)}
+    for stream, count in pulls.items():
+        stage.tell(m.Supplied(stream, range(count), 8 * count))
+    for sent in stage.all(m.Send):
+        long = sent.first == 0
+        stage.begin(sent, sent.count)
+        stage.record(sent, long, sent.count - long)
+    stage.effects.clear()
+    for stream, count in pulls.items():
+        stage.tell(m.Consumed(stream, count - 1, 8 * (count - 1)))
+    assert {pull.stream for pull in stage.all(m.Pull)} == set(streams)
+
+
 def test_a_window_has_room_for_all_that_may_run_at_once() -> None:
     assert Crowded(4, places=1000).scheduler.streams.most_items == 2 * 4 * 1000 - 1
     assert Crowded(4, places=1).scheduler.streams.most_items == 4095

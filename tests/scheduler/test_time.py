@@ -13,7 +13,7 @@ pytestmark = pytest.mark.pure
 
 
 def test_packets_grow_while_run_times_are_learnt() -> None:
-    pool = Clockwork(1, lambda stream, number: 1e-6)
+    pool = Clockwork(1, lambda stream, number: 1e-7)
     pool.map(1, 100_000)
     pool.run()
     sizes = [sent.count for sent in pool.sent]

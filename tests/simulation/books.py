@@ -98,7 +98,7 @@ def _check_reserved(scheduler: Scheduler) -> None:
 
 
 def is_idle(worker: Worker) -> bool:
-    return worker.ready and not worker.spans and not worker.retiring and worker.doom is None
+    return worker.ready and not worker.spans and not worker.leaving
 
 
 def _has_a_place(world: World, worker: Worker) -> bool:

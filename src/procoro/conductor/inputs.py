@@ -61,13 +61,14 @@ class SequenceSource:
                 values = values[: max(1, len(values) * nbytes // plain)]
                 plain = codec.plain_size(values, self._shape)
             return codec.PlainInputs(values), plain or 0
-        packed, size = codec.PackedInputs(), 0
+        inputs, size = codec.PackedInputs(), 0
         for value in values:
-            packed.append(pack_or_refuse(value, self._packer))
-            size += size_of(packed[-1])
+            packed = pack_or_refuse(value, self._packer)
+            inputs.append(packed)
+            size += len(packed) if type(packed) is bytes else size_of(packed)
             if size >= nbytes:
                 break
-        return packed, size
+        return inputs, size
 
     def stop(self, drop: bool) -> None:
         """As in `Source`."""

@@ -411,7 +411,7 @@ class LocalEngine:
         for span, ended in runs.items():
             self._tell(Recorded(member.number, span, ended))
 
-    def _run(self, member: Member, first: int, kind: int, cells: list[int], start: int, data: bytes) -> Run:
+    def _run(self, member: Member, first: int, kind: int, cells: Sequence[int], start: int, data: bytes) -> Run:
         if kind == record.VALUE:
             return Run(first, len(cells), True, len(data), codec.Values(data, cells, start))
         packed = self._packed(member, kind, data)

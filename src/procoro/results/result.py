@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
 from procoro.results.outcomes import FORGOTTEN, Outcomes
-from procoro.results.waiting import call_back, refuse_in_crank, wake
+from procoro.results.waiting import Sleep, Waiting, call_back, refuse_in_crank, wake
 from procoro.scheduler import messages as m
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Batch:
         """As in `Sink`."""
         outcomes = Outcomes(outcome, self.context)
         results = self.results[outcome.first : outcome.first + outcome.count]
-        awaiting: list[asyncio.Future[None]] = []
+        awaiting: list[Waiting] = []
         with self.looking:
             watched = [result for result in results if not result._settle_unwatched(outcomes, awaiting)]
         for result in watched:
@@ -67,7 +67,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     are never waited for). Without a pool behind it, it is a plain `Future`.
     """
 
-    _awaiting: list[asyncio.Future[None]]
+    _awaiting: list[Waiting]
 
     def __init__(self, batch: Batch | None = None, index: int = 0) -> None:
         self._batch = batch
@@ -90,7 +90,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     # ---- the crank's side
 
-    def _settle_unwatched(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> bool:
+    def _settle_unwatched(self, outcomes: Outcomes, awaiting: list[Waiting]) -> bool:
         """Settle it if nobody has a condition to be told by. False if somebody has."""
         known = self.__dict__
         if "_condition" in known:
@@ -103,7 +103,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 awaiting += known.pop("_awaiting")
         return True
 
-    def _settle_watched(self, outcomes: Outcomes, awaiting: list[asyncio.Future[None]]) -> None:
+    def _settle_watched(self, outcomes: Outcomes, awaiting: list[Waiting]) -> None:
         # State and news in one hold, or who comes between is told of what it has seen.
         with self._condition:
             if self._state in OVER:
@@ -173,10 +173,18 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             outcomes.forget(self._index)
 
     def _wait(self, timeout: float | None) -> bool:
-        if self._batch is not None:
-            refuse_in_crank(self._batch.context.conductor)
-        with self._condition:
-            return self._condition.wait_for(lambda: self._state in OVER, timeout)
+        if self._batch is None:
+            with self._condition:
+                return self._condition.wait_for(lambda: self._state in OVER, timeout)
+        refuse_in_crank(self._batch.context.conductor)
+        sleep = Sleep()
+        self._await(sleep)
+        try:
+            sleep.last(timeout)
+        finally:
+            if self._state not in OVER and sleep in self._awaiting:
+                self._awaiting.remove(sleep)
+        return self._state in OVER
 
     def _name(self) -> str:
         return type(self).__name__ if self._batch is None else self._batch.context.function
@@ -227,7 +235,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 raise
         return self.result()
 
-    def _await(self, waiting: asyncio.Future[None]) -> None:
+    def _await(self, waiting: Waiting) -> None:
         """Let `waiting` end when the call has."""
         assert self._batch is not None
         with self._batch.looking:  # a condition would take longer than all the rest
@@ -237,9 +245,9 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         with self._condition:  # not within the other: who holds a condition may look for that of another result
             self._await_unless_over(waiting)
 
-    def _await_unless_over(self, waiting: asyncio.Future[None]) -> None:
+    def _await_unless_over(self, waiting: Waiting) -> None:
         if self._state in OVER:
-            waiting.set_result(None)
+            wake([waiting])
         else:
             self.__dict__.setdefault("_awaiting", []).append(waiting)
 

@@ -32,6 +32,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self.lanes: dict[int, Lane] = {}
+        self.waiting: dict[int, Lane] = {}  # those with calls
         self._lane_of: dict[int, Lane] = {}  # by stream
         self._reached = 0.0  # what the lane that came last had been served
         self._later: list[tuple[float, int, Piece]] = []  # retries that are not yet due
@@ -63,14 +64,15 @@ class Backlog:
         lane = self._lane_of[piece.stream]
         if not lane.pieces:
             lane.served = max(lane.served, self._reached)
+            self.waiting[lane.number] = lane
         lane.waiting += piece.count
         return lane
 
     def next_lane(self, passed_over: Sequence[Lane] = ()) -> Lane | None:
         """The lane whose turn it is, among those with calls."""
         best = None
-        for lane in self.lanes.values():
-            if lane.pieces and (best is None or lane.served < best.served) and lane not in passed_over:
+        for lane in self.waiting.values():
+            if (best is None or lane.served < best.served) and lane not in passed_over:
                 best = lane
         return best
 
@@ -83,8 +85,13 @@ class Backlog:
             piece = piece.cut(0, most)
         else:
             del lane.pieces[0]
-        lane.waiting -= piece.count
+        self._taken(lane, piece.count)
         return piece
+
+    def _taken(self, lane: Lane, count: int) -> None:
+        lane.waiting -= count
+        if not lane.waiting:
+            self.waiting.pop(lane.number, None)
 
     def charge(self, stream: int, seconds: float) -> None:
         """So much work was sent or done for a stream beyond what was expected (negative: less)."""
@@ -92,7 +99,7 @@ class Backlog:
         if lane is None:
             return
         lane.served += seconds
-        if not any(other.pieces for other in self.lanes.values() if other is not lane):
+        if len(self.waiting) == (lane.number in self.waiting):
             self._reached = max(self._reached, lane.served)  # nobody else wanted it: nothing is owed
 
     def remove(self, stream: int, number: int) -> Piece | None:
@@ -107,7 +114,7 @@ class Backlog:
             return None
         rest = (piece.cut(0, at), piece.cut(at + 1, piece.count))
         lane.pieces[index : index + 1] = [part for part in rest if part.count]
-        lane.waiting -= 1
+        self._taken(lane, 1)
         return piece.cut(at, at + 1)
 
     def remove_all(self, stream: int) -> list[Piece]:
@@ -116,7 +123,7 @@ class Backlog:
         start, stop = (bisect_left(lane.pieces, (number, 0), key=_order) for number in (stream, stream + 1))
         gone = lane.pieces[start:stop]
         del lane.pieces[start:stop]
-        lane.waiting -= sum(piece.count for piece in gone)
+        self._taken(lane, sum(piece.count for piece in gone))
         gone += [piece for _, _, piece in self._later if piece.stream == stream]
         self._later = [entry for entry in self._later if entry[2].stream != stream]
         heapq.heapify(self._later)

@@ -9,9 +9,10 @@ from __future__ import annotations
 TARGET = 0.004  # seconds of work in a packet
 LEAST = 0.0005  # seconds: towards the end packets shrink, but not below this
 GROWTH = 8  # from one packet to the next, while run times are still being learnt
-MOST_CALLS = 1024
+MOST_CALLS = 4096
 MOST_BYTES = 512 * 1024  # of inputs or of outcomes, in one packet
 AHEAD = 0.01  # seconds of work at hand in a worker that runs many calls at once, beyond those that run
+MOST_AHEAD = 1024
 REMEMBERED = 1024  # functions
 
 
@@ -62,7 +63,7 @@ class Batching:
     def ahead(self, function: object, places: int) -> int:
         """Calls to have at hand in a worker that runs `places` of them at once: what it ends while we look away."""
         mean = self.of(function).seconds
-        return 0 if mean is None else min(int(places * AHEAD / max(mean, 1e-6)), MOST_CALLS)
+        return 0 if mean is None else min(int(places * AHEAD / max(mean, 1e-6)), MOST_AHEAD)
 
     def crowd(self, function: object, weight: float) -> int:
         """Most calls in a packet whose calls run beside each other: their run time does not matter."""

@@ -88,12 +88,12 @@ class Worker:
         "condemned",
         "doom",
         "held",
+        "leaving",
         "loaded",
         "many",
         "number",
         "questions",
         "ready",
-        "retiring",
         "sentence",
         "since",
         "span_since",
@@ -106,7 +106,7 @@ class Worker:
     def __init__(self, number: int, now: float) -> None:
         self.number = number
         self.ready = False
-        self.retiring = False
+        self.leaving = False  # it gets no more calls, and another takes its place
         self.doom: str | None = None  # the FaultKind for which it was killed
         self.spans: dict[int, Sent] = {}  # by number, in the order in which they were sent
         self.calls = 0  # ever sent and not taken back
@@ -152,6 +152,7 @@ class Fleet:
         self.size = size
         self.most_calls = most_calls  # maxtasksperchild
         self.workers: dict[int, Worker] = {}
+        self.missing = size  # how many workers there are too few; those that are leaving do not count
         self.start_failures = 0  # see START_FAILURES
         self.deaths = 0  # in a row, with no outcome between them
         self.not_before = 0.0  # no worker is started earlier
@@ -161,16 +162,15 @@ class Fleet:
     def start(self, now: float) -> Worker:
         """Write down a new worker."""
         self._last += 1
+        self.missing -= 1
         worker = self.workers[self._last] = Worker(self._last, now)
         return worker
 
-    def missing(self) -> int:
-        """How many workers there are too few. Those that are leaving do not count."""
-        count = self.size
-        for worker in self.workers.values():
-            if not worker.retiring and worker.doom is None:
-                count -= 1
-        return count
+    def dismiss(self, worker: Worker) -> None:
+        """A worker is to leave, or to be ended."""
+        if not worker.leaving:
+            worker.leaving = True
+            self.missing += 1
 
     def room(self, depth: int) -> Iterator[Worker]:
         """Workers that hold `depth` spans and may be given another."""
@@ -181,8 +181,7 @@ class Fleet:
 
     def is_open(self, worker: Worker) -> bool:
         """May this worker be given calls?"""
-        leaving = worker.retiring or worker.doom is not None
-        return worker.ready and not (leaving or worker.taking or worker.stuck)
+        return worker.ready and not (worker.leaving or worker.taking or worker.stuck)
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""
@@ -191,9 +190,10 @@ class Fleet:
     def lose(self, worker: Worker, killed: bool, now: float) -> None:
         """A worker is gone: decide how soon the next one may start."""
         del self.workers[worker.number]
+        self.missing += not worker.leaving
         if not worker.ready and worker.doom == FaultKind.TIMEOUT:
             self.start_failures += HUNG_IN_START
-        elif worker.retiring or worker.doom is not None:
+        elif worker.leaving:
             pass  # as we wanted
         elif not worker.ready:
             self.start_failures += KILLED_IN_START if killed else FAILED_TO_START

@@ -128,12 +128,16 @@ class Scheduler:
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take note of an event; what has to be done about it, in order."""
         self._handlers[type(event)](event, now)
-        self._start_workers(now)
+        if self.fleet.missing:
+            self._start_workers(now)
         waits_for_room = self.short and self.busy()
         if not waits_for_room:
-            self._fill(now)
+            self.fleet.reserved = None
+            if self.backlog.waiting:
+                self._fill(now)
             self.streams.pull()
-        self._leave()
+        if self.closing:
+            self._leave()
         return self._take_effects()
 
     def wake_at(self) -> float | None:
@@ -211,7 +215,6 @@ class Scheduler:
     def _fill(self, now: float) -> None:
         """Give waiting calls to workers that have room."""
         passed_over: list[Lane] = []
-        self.fleet.reserved = None
         while (lane := self.backlog.next_lane(passed_over)) is not None:
             if not self._is_many(lane):
                 if not self._hand_out(passed_over, now):
@@ -433,6 +436,7 @@ class Scheduler:
     def _kill(self, worker: Worker, kind: str) -> None:
         if worker.doom is None:
             worker.doom = kind
+            self.fleet.dismiss(worker)
             self._do(KillWorker(worker.number))
 
     # ---------------------------------------------------------------------------------------------- time
@@ -550,18 +554,18 @@ class Scheduler:
             self.streams.end_like(sent.piece.cut(at, at + 1), ending)
 
     def _wants_workers(self) -> bool:
-        if self.over is not None or self.fleet.missing() <= 0:
+        if self.over is not None or self.fleet.missing <= 0:
             return False
         return not self.closing or self.streams.running > 0
 
     def _start_workers(self, now: float) -> None:
         if self._wants_workers() and now >= self.fleet.not_before:
-            for _ in range(self.fleet.missing()):
+            for _ in range(self.fleet.missing):
                 self._do(StartWorker(self.fleet.start(now).number))
 
     def _retire(self, worker: Worker) -> None:
-        if not worker.retiring and worker.doom is None:
-            worker.retiring = True
+        if not worker.leaving:
+            self.fleet.dismiss(worker)
             self._do(RetireWorker(worker.number))
 
     def _end_all(self, ending: Fault) -> None:
@@ -607,8 +611,8 @@ class Scheduler:
         self._end_all(Fault(0, FaultKind.TERMINATED))
 
     def _leave(self) -> None:
-        """When the pool is closing and nothing is left to do, let the workers go."""
-        if not self.closing or self.streams.running or self.ended:
+        """The pool is closing: when nothing is left to do, let the workers go."""
+        if self.streams.running or self.ended:
             return
         for worker in self.fleet.workers.values():
             if not worker.ready:

@@ -226,14 +226,18 @@ class Streams:
     def _supply_of_many(self, stream: Stream) -> tuple[int, int]:
         """The same, of calls that run beside each other."""
         ahead = self.batching.ahead(stream.opened.function, self.places)
-        return max(1, ahead // 2), self.workers * (self.places + 2 * ahead)
+        size = ahead // 2
+        if stream.window:
+            size = min(size, self._share() // (WINDOW * self.workers))
+        return max(1, size), self.workers * (self.places + 2 * ahead)
 
     def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
         """How many of its calls travel together. `weight`: bytes of one input; `remaining`: calls left, if known."""
         opened = stream.opened
-        if opened.chunk is not None:
-            return min(opened.chunk, MOST_CALLS)
-        size = self.batching.size(opened.function, weight, remaining, self.workers)
+        if opened.chunk is None:
+            size = self.batching.size(opened.function, weight, remaining, self.workers)
+        else:
+            size = min(opened.chunk, MOST_CALLS)
         if stream.window:
             size = min(size, max(1, self._share() // (WINDOW * self.workers)))  # all workers share the window
         return size

@@ -25,6 +25,8 @@ SCALARS = frozenset({int, float, str, bytes, bool, NONE})
 # What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
 MAIN, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio."
 
+STACK_GLOBAL = b"\x93"  # what names a class or function; one search for a byte takes a sixth of those three
+
 # How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2])
 ONE, STAR, FULL, CARRIED = range(4)
 # What may have no state but its name
@@ -145,6 +147,13 @@ class Packer:
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
+        if handles.here.collected is None:
+            try:
+                data = pickle.dumps(value, 5, buffer_callback=_refuse_large)
+                if data.find(STACK_GLOBAL) < 0 or not (MAIN in data or CONNECTION in data or ASYNCIO in data):
+                    return data
+            except Exception:
+                pass  # there is more to it: a large buffer, a handle, a lambda
         buffers: list[pickle.PickleBuffer] = []
         found: list[handles.Handle] = []
         before, handles.here.collected = handles.here.collected, found
@@ -161,6 +170,12 @@ class Packer:
         if found:
             return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
         return Parts(data, [bytes(buffer.raw()) for buffer in buffers]) if buffers else data
+
+
+def _refuse_large(buffer: pickle.PickleBuffer) -> bool:
+    if buffer.raw().nbytes < BIG:
+        return True
+    raise BufferError
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
@@ -303,7 +318,7 @@ def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:
 
     if isinstance(items, PlainInputs):
         packing, pieces = PLAIN, [pickle.dumps(list(items), 5)]
-    elif any(isinstance(item, Parts) or len(item) > BIG for item in items):
+    elif not {bytes}.issuperset(map(type, items)) or max(map(len, items)) > BIG:
         parts = [item if isinstance(item, Parts) else Parts(item, ()) for item in items]
         return PARTS | IN_BLOCK, [], blocks.write_parts(parts)
     else:
@@ -328,7 +343,7 @@ def unpack_span(packing: int, data: memoryview, count: int) -> list[Any]:
         return values
     if packing == EACH:
         ends = struct.unpack_from(f"<{count}I", data)
-        body = data[4 * count :]
+        body = bytes(data[4 * count :])  # none is large, and of bytes a part is taken and read sooner than of a view
         return [body[start:end] for start, end in zip((0, *ends), ends, strict=False)]
     return blocks.read_parts(data)
 
@@ -341,7 +356,7 @@ class Values:
 
     __slots__ = ("cells", "data", "start")
 
-    def __init__(self, data: bytes, cells: list[int], start: int) -> None:
+    def __init__(self, data: bytes, cells: Sequence[int], start: int) -> None:
         self.data = data
         self.cells = cells
         self.start = start

@@ -7,7 +7,8 @@ every call of its span and the outcomes' bytes, one behind the other:
              beat                      when its event loop last turned, in ns of the monotonic clock; 0: it is idle
              end of slot 0 | of slot 1 the worker begins no call from here on (written by the parent)
              (and cells of the ring)
-    slot     cell 0 .. cell 1023       span number << 24 | kind << 22 | where the outcome's bytes end
+    slot     cell 0 .. cell 4095       span number << 24 | mixed << 23 | kind << 21 | where the outcome's bytes end;
+                                       mixed: here or before stands one that is no plain value
              bytes
     ring     for calls that run beside each other, see ring.py
 
@@ -20,12 +21,12 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from procoro import kernel
 from procoro.wire import ring
 
-CALLS = 1024  # in a span
+CALLS = 4096  # in a span
 HEADER = 4096
 CELLS = 8 * CALLS
 DATA = 1 << 20
@@ -35,7 +36,8 @@ RING = HEADER + SLOTS * SLOT
 SIZE = RING + ring.SIZE
 
 SPAN_BITS = 24  # below the span's number
-END_BITS = 22
+MIXED = 1 << 23
+END_BITS = 21
 END_MASK = (1 << END_BITS) - 1
 
 # The big ones name a block, see blocks.py; a call that was cut has ended because it was asked to (only in the ring)
@@ -99,7 +101,7 @@ class Recorded:
             self.end = calls
             self.record.set_end(self.slot, self.number, calls)
 
-    def new(self) -> list[int]:
+    def new(self) -> memoryview[int]:
         """The cells of the calls that have ended since the last look. The serial worker records them in order."""
         cells, number = self.record.cells[self.slot], self.number
         low, high = self.seen, self.count
@@ -109,9 +111,9 @@ class Recorded:
                 low = middle + 1
             else:
                 high = middle
-        return cells[self.seen : low].tolist()
+        return memoryview(cells[self.seen : low].tobytes()).cast("Q")  # the slot is used again
 
-    def read(self) -> Iterator[tuple[int, int, list[int], int, bytes]]:
+    def read(self) -> Iterator[tuple[int, int, Sequence[int], int, bytes]]:
         """New outcomes, as (first, kind, cells, start, bytes): a run of values, or one of another kind."""
         cells = self.new()
         at = 0
@@ -119,8 +121,7 @@ class Recorded:
             kind = cells[at] >> END_BITS & 3
             stop = at + 1
             if kind == VALUE:
-                # The kind stands above the end: the largest cell tells whether all are plain values.
-                if max(cells) >> END_BITS & 3 == VALUE:
+                if not cells[-1] & MIXED:
                     stop = len(cells)
                 else:
                     while stop < len(cells) and cells[stop] >> END_BITS & 3 == VALUE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
 from typing import TYPE_CHECKING
@@ -10,10 +11,15 @@ from typing import TYPE_CHECKING
 from procoro import kernel
 from procoro.wire import record
 from procoro.wire.blocks import BIG
+from procoro.wire.record import END_BITS, FAILURE, MIXED, VALUE
 from procoro.worker import outcomes
 
 if TYPE_CHECKING:
     from procoro.worker.loop import Span, Worker
+
+STRIDE = 16  # calls between two looks at the clock, while they are short: one takes 50 ns
+INT = 1 << 31
+put_int = struct.Struct("<ci").pack_into  # as pickle writes an int of four bytes, in a quarter of the time
 
 
 def run(worker: Worker, span: Span) -> int:
@@ -21,48 +27,65 @@ def run(worker: Worker, span: Span) -> int:
 
     Every outcome is recorded before the next call begins: first its bytes, then, by one store, its cell.
     """
-    memory, call, inputs, slot, number = worker.memory, span.call, span.inputs, span.slot, span.number
+    memory, call, inputs, slot = worker.memory, span.call, span.inputs, span.slot
     header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
-    end_at, tag = record.ENDS + slot, number << record.SPAN_BITS
-    room, position, here = record.DATA - 8 * len(inputs), 0, tag  # always space to name a block
+    end_at, tag = record.ENDS + slot, span.number << record.SPAN_BITS
+    room = record.DATA - 8 * len(inputs)  # always space to name a block
     printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, worker.returns_large
-    rang = clock()
+    at, position, end, stop_at, mark = 0, 0, 0, 0, tag
+    looked = rang = clock()
+    unseen = 1  # calls until the next look at the clock
     for given in inputs:
-        if header[end_at] <= here:
+        if header[end_at] != end:
+            end = header[end_at]
+            stop_at = end - tag
+        if at >= stop_at:
             break
-        kind, body = record.VALUE, b""
         try:
             value = call(given)
         except BaseException as error:
-            kind, body = record.FAILURE, outcomes.failure(worker, error, given, span)
+            kind, body = FAILURE, outcomes.failure(worker, error, given, span)
         else:
-            if not big:
+            kind, body = VALUE, b""
+            if type(value) is int and -INT <= value < INT and position < room and not printed:
+                put_int(data, position, b"J", value)
+                position += 5
+            else:
                 try:
-                    body = dumps(value, 3)
+                    if not big:
+                        body = dumps(value, 3)
                 except BaseException:
-                    body = b""
-            if not body or len(body) > BIG:
-                kind, body, big = outcomes.awkward(worker, value, body, big, given, span)
-                worker.returns_large = big
+                    pass
+                if not 0 < len(body) <= BIG:
+                    kind, body, big = outcomes.awkward(worker, value, body, big, given, span)
+                    worker.returns_large = big
             value = None
-        stop = position + len(body) - (not kind)  # the next one overwrites a pickle's STOP
-        if stop >= room:
-            kind, body = outcomes.into_block(worker, kind, body)
+        if body:
             stop = position + len(body)
-        if printed:
-            worker.flush()
-        data[position : position + len(body)] = body
-        position = stop
+            if stop > room:
+                kind, body = outcomes.into_block(worker, kind, body)
+                stop = position + len(body)
+            if printed:
+                worker.flush()
+            data[position:stop] = body
+            position = stop if kind else stop - 1  # the next one overwrites a pickle's STOP
+        if kind:
+            mark = tag | MIXED
+        cell = mark | kind << END_BITS | position
         if in_order:
-            cells[here - tag] = tag | kind << record.END_BITS | stop
+            cells[at] = cell
         else:
-            _commit(memory, slot, here - tag, tag | kind << record.END_BITS | stop)
-        here += 1
-        now = clock()
-        if now - rang > outcomes.RING:
-            rang = now
-            worker.look()
-    return here - tag
+            _commit(memory, slot, at, cell)
+        at += 1
+        unseen -= 1
+        if not unseen:
+            now = clock()
+            unseen = STRIDE if now - looked < outcomes.RING / STRIDE else 1
+            looked = now
+            if now - rang > outcomes.RING:
+                rang = now
+                worker.look()
+    return at
 
 
 def _commit(memory: record.Record, slot: int, index: int, cell: int) -> None:
