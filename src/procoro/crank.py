@@ -39,7 +39,7 @@ class Crank:
     _lock = threading.Lock()
 
     def __init__(self) -> None:
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._wake_read, wake_write = os.pipe()
         # A file, which knows that it is closed: its number may have been given to a file of the user's by then.
         self._wake_lock = threading.RLock()  # not in the midst of a write; a signal handler may post while we post
@@ -86,7 +86,7 @@ class Crank:
             if not self.users and Crank._current is self:
                 Crank._current = None
 
-    def post(self, call: Callable[[], None]) -> None:
+    def post(self, call: Callable[[], object]) -> None:
         """Let the crank's thread call this soon, in the order of posting."""
         self._calls.append(call)
         if not self._awake:
@@ -113,7 +113,7 @@ class Crank:
         if turned in self._turned:
             self._turned.remove(turned)
 
-    def watch(self, file: socket | int, call: Callable[[], None]) -> None:
+    def watch(self, file: socket | int, call: Callable[[], object]) -> None:
         """Call whenever the descriptor can be read. Watching it twice is watching it once."""
         try:
             self._selector.register(file, selectors.EVENT_READ, call)
@@ -199,7 +199,7 @@ class Crank:
             turned.abort(error)
             return None
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _call(self, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException as error:

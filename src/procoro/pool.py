@@ -48,7 +48,6 @@ def _import_the_rest() -> None:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-Where = TypeVar("Where", int, int | None)
 
 # What calls have in common that travel together: where their function stands (None: with each call), whether their
 # inputs are plain, whether they may run beside each other, and the function's name where it stands nowhere
@@ -168,13 +167,19 @@ class Pool:
         ...     pool.submit(pow, 2, 10).get()
         1024
         """
-        return self._submit(fn, args, kwargs)
-
-    def _submit(self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Result[T]:
-        self._check_running()
-        place = self._pack_function(fn, self._conductor.packer.submitted)
-        plain = not kwargs and place is not None and codec.SCALARS.issuperset(map(type, args))
-        value: Any = (args, {}) if plain else self._pack_arguments(args, dict(kwargs), fn if place is None else None)
+        if self._state != "RUN" or not self._conductor.takes_calls:
+            self._check_running()
+        try:
+            place = self._conductor.packer.submitted(fn)
+        except Exception as error:
+            raise self._refused(fn) from error
+        if place is None:
+            _callable(fn)
+        plain = not kwargs and place is not None
+        for value in args:
+            if type(value) not in codec.SCALARS:
+                plain = False
+        packed: Any = args if plain else self._pack_arguments(args, kwargs, fn if place is None else None)
         many = self._many.get(place)
         if many is None:
             many = self._runs_many(fn)
@@ -186,15 +191,18 @@ class Pool:
             within, self._adding = self._adding, True
             opened = False
             try:
-                self._check_running()
+                if self._state != "RUN" or not self._conductor.takes_calls:
+                    self._check_running()
                 if within or self._open is None or self._open[1] != alike or len(self._open[0].results) >= GATHERED:
                     opened = True
                     batch = self._open_batch(fn, alike)
                 else:
                     batch = self._open[0]
                 index = len(batch.results)
-                result: Result[T] = Result(batch, index)
-                batch.values[index:] = (value,)  # over that of one which a Ctrl-C has stopped here
+                result: Result[Any] = Result(batch, index)
+                if len(batch.values) != index:
+                    del batch.values[index:]  # that of one which a Ctrl-C has stopped here
+                batch.values.append(packed)
                 batch.results.append(result)
             finally:
                 self._adding = within
@@ -204,7 +212,9 @@ class Pool:
 
     def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
-        batch = Batch(self._context(fn, codec.CARRIED if alike[0] is None else codec.FULL, self._timeout))
+        place, plain, _, _ = alike
+        shape = codec.CARRIED if place is None else codec.SINGLE if plain else codec.FULL
+        batch = Batch(self._context(fn, shape, self._timeout))
         batch.many = alike[2]
         batch.context.stream = next(self._streams)
         self._open = batch, alike
@@ -234,12 +244,13 @@ class Pool:
                 stream,
                 SUBMITS,
                 function,
-                total=len(items),
+                items=items,
+                nbytes=nbytes,
                 timeout=self._timeout,
                 retries=self._retries,
                 many=batch.many,
             )
-            self._conductor.open_whole(opened, place or 0, shape, batch, items, nbytes)
+            self._conductor.open_whole(opened, place or 0, shape, batch)
 
     @overload
     def apply(
@@ -254,7 +265,7 @@ class Pool:
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
         """Run `func(*args, **kwds)` in a worker and wait for its result."""
-        return self._submit(func, tuple(args), kwds or {}).get()
+        return self.submit(func, *args, **(kwds or {})).get()
 
     @overload
     def apply_async(
@@ -288,7 +299,7 @@ class Pool:
         in procoro's thread: it should be short, and must not wait for another call."""
         arguments.callback("callback", callback)
         arguments.callback("error_callback", error_callback)
-        result = self._submit(func, tuple(args), kwds or {})
+        result = self.submit(func, *args, **(kwds or {}))
         if callback is not None or error_callback is not None:
             from concurrent.futures import CancelledError, Future
 
@@ -528,7 +539,11 @@ class Pool:
         if chunksize is not None:
             chunksize = arguments.count("chunksize", chunksize, 1)
         self._check_running()
-        place = self._pack_function(func, self._conductor.packer.function)
+        _callable(func)
+        try:
+            place = self._conductor.packer.function(func)
+        except Exception as error:
+            raise self._refused(func) from error
         conductor, stream = self._conductor, next(self._streams)
         context.stream = stream
 
@@ -547,7 +562,6 @@ class Pool:
             stream,
             next(self._lanes),
             place,
-            pulled=True,
             window=window,
             ordered=ordered,
             total=len(values) if isinstance(values, (list, tuple, range)) else None,
@@ -662,14 +676,10 @@ class Pool:
             )
         return True
 
-    def _pack_function(self, func: Callable[..., Any], pack: Callable[[Callable[..., Any]], Where]) -> Where:
-        if not callable(func):
-            raise TypeError(f"a callable is needed, got {func!r}")
-        try:
-            return pack(func)
-        except Exception as error:
-            self._check_running()  # it may have ended meanwhile, and its library with it
-            raise _not_picklable(func, f"function {_name_of(func)}") from error
+    def _refused(self, func: Callable[..., Any]) -> Exception:
+        """A function could not be packed: what to say of it."""
+        self._check_running()  # the pool may have ended meanwhile, and its library with it
+        return _not_picklable(func, f"function {_name_of(func)}")
 
     def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], carried: Callable[..., Any] | None) -> Any:
         try:
@@ -749,6 +759,11 @@ def _initializer(
         return library.length, place, data
 
     return pack
+
+
+def _callable(func: Any) -> None:
+    if not callable(func):
+        raise TypeError(f"a callable is needed, got {func!r}")
 
 
 def _not_picklable(value: Any, path: str) -> Exception:

@@ -53,13 +53,11 @@ class Clockwork:
     # ---- users
 
     def submit(self, stream: int, count: int = 1, function: object = "f") -> None:
-        self.tell(m.Opened(stream, 0, function))
-        self.tell(m.Supplied(stream, range(count), 8 * count))
-        self.tell(m.Exhausted(stream))
+        self.tell(m.Opened(stream, 0, function, items=range(count), nbytes=8 * count))
 
     def map(self, stream: int, count: int, function: object = "f", **options: object) -> None:
         self.inputs[stream] = count
-        self.tell(m.Opened(stream, stream, function, pulled=True, total=count, **options))
+        self.tell(m.Opened(stream, stream, function, total=count, **options))
 
     # ---- time
 

@@ -33,13 +33,12 @@ class Stage:
         return [effect for effect in self.effects if type(effect) is kind]
 
     def submit(self, stream: int, count: int = 1, **options: object) -> list[m.Effect]:
-        opened = m.Opened(stream, 0, "f", **options)
-        return self.tell(opened, m.Supplied(stream, range(count), 8 * count), m.Exhausted(stream))
+        return self.tell(m.Opened(stream, 0, "f", items=range(count), nbytes=8 * count, **options))
 
     def sends(self, *packet: int, worker: int = 1, **options: object) -> m.Send:
         """One stream (1) of so many calls, all of them with one worker."""
         (count,) = packet
-        self.tell(m.Opened(1, 1, "f", pulled=True, chunk=count, **options))
+        self.tell(m.Opened(1, 1, "f", chunk=count, **options))
         self.tell(m.Supplied(1, range(count), 8 * count), m.Exhausted(1))
         sent = self.all(m.Send)[-1]
         assert (sent.worker, sent.count) == (worker, count)

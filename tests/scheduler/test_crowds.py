@@ -112,7 +112,7 @@ def test_a_stream_that_shares_the_window_does_not_wait_for_its_longest_call() ->
     stage.scheduler.batching.learn("f", 1000, 0.001)
     streams = range(1, 11)
     for stream in streams:
-        stage.tell(m.Opened(stream, stream, "f", pulled=True, window=True, many=True))
+        stage.tell(m.Opened(stream, stream, "f", window=True, many=True))
     pulls = {pull.stream: pull.count for pull in stage.all(m.Pull)}
     for stream, count in pulls.items():
         stage.tell(m.Supplied(stream, range(count), 8 * count))

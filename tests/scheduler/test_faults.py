@@ -132,7 +132,7 @@ def test_a_retry_waits_longer_each_time() -> None:
 
 def test_calls_that_wait_for_their_retry_keep_no_worker_idle() -> None:
     stage = Stage(1)
-    stage.tell(m.Opened(1, 1, "f", pulled=True, retries=5, total=100))
+    stage.tell(m.Opened(1, 1, "f", retries=5, total=100))
     supplied = 0
     for _ in range(30):
         pulls = stage.all(m.Pull)
@@ -369,7 +369,7 @@ def test_when_memory_is_short_one_always_runs_and_no_more() -> None:
 
 def test_calls_that_fail_give_their_room_back() -> None:
     stage = Stage(1)
-    stage.tell(m.Opened(1, 1, "f", pulled=True, window=True))
+    stage.tell(m.Opened(1, 1, "f", window=True))
     worker = 1
     for number in range(100):  # 100 inputs of 1 MiB, each of them kills its worker
         assert stage.scheduler.streams.nbytes <= 16 << 20
@@ -387,16 +387,16 @@ def test_calls_that_fail_give_their_room_back() -> None:
 
 def test_one_item_is_pulled_even_if_others_hold_all_the_bytes() -> None:
     stage = Stage(1)
-    stage.tell(m.Opened(1, 1, "f", pulled=True, window=True))
+    stage.tell(m.Opened(1, 1, "f", window=True))
     stage.tell(m.Supplied(1, [0], 64 << 20))
-    stage.tell(m.Opened(2, 2, "f", pulled=True, window=True))
+    stage.tell(m.Opened(2, 2, "f", window=True))
     pull = stage.all(m.Pull)[-1]
     assert (pull.stream, pull.count) == (2, 1)
 
 
 def test_inputs_of_a_map_are_bounded_in_bytes_too() -> None:
     stage = Stage(1)
-    stage.tell(m.Opened(1, 1, "f", pulled=True, total=10_000))
+    stage.tell(m.Opened(1, 1, "f", total=10_000))
     pulled = 0
     for _ in range(100):
         pull = stage.all(m.Pull)[-1]
@@ -467,7 +467,7 @@ def test_a_stream_that_is_dropped_ends_with_what_runs() -> None:
 
 def test_outcomes_of_an_ordered_stream_wait_for_those_before_them() -> None:
     stage = Stage(2)
-    stage.tell(m.Opened(1, 1, "f", pulled=True, ordered=True, chunk=2))
+    stage.tell(m.Opened(1, 1, "f", ordered=True, chunk=2))
     stage.tell(m.Supplied(1, range(4), 32), m.Exhausted(1))
     first, second = stage.all(m.Send)
     stage.record(second, 0, 2)

@@ -81,7 +81,8 @@ def _check_progress(world: World) -> None:
     _check_reserved(scheduler)
     for source in world.truth.sources.values():
         stream = scheduler.streams.by_number.get(source.number)
-        if stream is None or not source.opened.pulled or stream.open_calls or (source.bounded and source.in_flight):
+        supplied = source.opened.items is not None
+        if stream is None or supplied or stream.open_calls or (source.bounded and source.in_flight):
             continue
         assert source.asked or source.stopped or source.exhausted, f"stream {source.number} is not pulled"
 

@@ -33,7 +33,6 @@ class Users:
             stream,
             0 if kind == "submit" else stream,
             rng.choice(("f", "g", "h", f"function {stream}")),
-            pulled=kind != "submit",
             window=kind.startswith("imap"),
             ordered=kind == "imap",
             total=count if kind == "map" or (kind != "submit" and rng.random() < 0.3) else None,
@@ -45,12 +44,9 @@ class Users:
         source = self.truth.sources[stream] = Source(opened, count, rng.choice((1, 10, 300)))
         self.world.habits[stream] = Habits(rng, timeout, self.world.cruel, many)
         if kind == "submit":
-            self.world.told.append(opened)
-            self.world.settle()
-            self.world.supply(source, count)
-            self.world.exhaust(source)
-        else:
-            self.world.tell(opened)
+            opened.items, opened.nbytes = self.world.take_inputs(source, count)
+            source.exhausted = True
+        self.world.tell(opened)
         source.pauses = rng.choice(((0.0,), (0.0001,), (0.0005, 0.05), (0.2,), (0.001, 1.0)))
 
     def meddle(self) -> None:
@@ -87,7 +83,7 @@ class Users:
                 self.world.bury(worker)
 
     def _drop(self) -> None:
-        pulled = [source for source in self.truth.sources.values() if source.opened.pulled]
+        pulled = [source for source in self.truth.sources.values() if source.opened.items is None]
         if not pulled:
             return
         source = self.rng.choice(pulled)

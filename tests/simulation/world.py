@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
+from procoro.scheduler.batching import MOST_CALLS
 from procoro.scheduler.scheduler import Scheduler
 from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_idle
 from tests.simulation.crowd import NEVER, Crowd
@@ -234,9 +235,9 @@ class World:
             return  # it is dead, which is about to be told
         assert worker.doom is None and not worker.leaves, "sent to a worker that is to go"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
-        assert 0 < effect.count <= 1024
+        assert 0 < effect.count <= MOST_CALLS
         source = self.truth.sources[effect.stream]
-        assert effect.count <= (source.opened.chunk or 1024)
+        assert effect.count <= (source.opened.chunk or MOST_CALLS)
         first, stop = effect.first, effect.first + effect.count
         assert effect.items[effect.offset : effect.offset + effect.count] == range(first, stop), "not its inputs"
         if self.scheduler.short:
@@ -426,12 +427,16 @@ class World:
             self.exhaust(source)
 
     def supply(self, source: Source, count: int) -> None:
+        self.tell(m.Supplied(source.number, *self.take_inputs(source, count)))
+
+    def take_inputs(self, source: Source, count: int) -> tuple[range, int]:
+        """The next inputs of a stream, and their bytes."""
         first = len(source.calls)
         source.left -= count
         source.calls += [Call() for _ in range(count)]
         source.nbytes += count * source.weight
         self.recent.append((source.number, first + self.rng.randrange(count)))
-        self.tell(m.Supplied(source.number, range(first, first + count), count * source.weight))
+        return range(first, first + count), count * source.weight
 
     def exhaust(self, source: Source) -> None:
         if not source.exhausted:
@@ -443,7 +448,7 @@ class World:
         source = self.truth.sources[effect.stream]
         if source.exhausted and self.told:
             return
-        assert source.opened.pulled and not source.stopped and not source.exhausted, "stopped for nothing"
+        assert source.opened.items is None and not source.stopped and not source.exhausted, "stopped for nothing"
         source.stopped = True
         source.why = effect.ending
         self.at(self.rng.choice((0.0, 0.1)) * self.rng.random(), lambda: self.exhaust(source))

@@ -126,11 +126,9 @@ class Conductor:
         """Begin a stream. Any thread; so are the other public methods here."""
         self.crank.post(lambda: self._open(opened, StreamSide(place, shape, sink), source))
 
-    def open_whole(self, opened: m.Opened, place: int, shape: int, sink: Sink, items: Any, nbytes: int) -> None:
+    def open_whole(self, opened: m.Opened, place: int, shape: int, sink: Sink) -> None:
         """A stream whose inputs are all here. In the crank's thread: what is posted later, finds it open."""
         self._open(opened, StreamSide(place, shape, sink), None)
-        self._supplied(opened.stream, items, nbytes)
-        self._finished(opened.stream, None)
 
     def tell(self, event: m.Event) -> None:
         """Tell the scheduler something."""
@@ -225,8 +223,9 @@ class Conductor:
 
     def _run_events(self, now: float) -> None:
         while self._events:
-            event = self._events.popleft()
-            self._perform(self._scheduler.handle(event, now))
+            effects = self._scheduler.handle(self._events.popleft(), now)
+            if effects:
+                self._perform(effects)
 
     def _perform(self, effects: list[m.Effect]) -> None:
         for effect in effects:

@@ -43,7 +43,7 @@ class Context:
 
     def number(self, number: int) -> int:
         """A call's number as its user counts: single calls, which travel together, are each the only one."""
-        return 0 if self.shape in (codec.FULL, codec.CARRIED) else number
+        return 0 if self.shape in (codec.FULL, codec.CARRIED, codec.SINGLE) else number
 
 
 def error_of(fault: Fault, context: Context) -> BaseException:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procoro.calls import Fault, Run
 from procoro.results.failures import Context, error_of
-from procoro.results.outcomes import Outcomes
+from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import call_back, refuse_in_crank, wake
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class MapResult(Generic[T]):
                 values += loaded
                 continue
             for number in range(first, first + part.outcome.count):
-                ok, outcome = part.get(number)
-                if not ok:
-                    return False, outcome
-                values.append(outcome)
+                value = part.get(number)
+                if isinstance(value, Raised):
+                    return False, value.error
+                values.append(value)
         if self._end is not None:
             return False, error_of(self._end, self._context) if isinstance(self._end, Fault) else self._end
         return True, values

@@ -11,7 +11,16 @@ from procoro.results.failures import Context, error_of, exception_of, unpickling
 from procoro.wire import codec
 from procoro.wire.exceptions import Failure
 
-FORGOTTEN = (True, None)
+FORGOTTEN = object()
+
+
+class Raised:
+    """What the call ended with instead of a value."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Outcomes:
@@ -26,7 +35,7 @@ class Outcomes:
         self.state = CANCELLED_AND_NOTIFIED if cancelled else FINISHED  # of the results that these become
         self._context = context
         self._lock = threading.RLock()  # unpickling runs the user's code, which may ask for a neighbour
-        self._loaded: list[tuple[bool, Any]] | None = None
+        self._loaded: list[Any] | None = None
 
     def values(self) -> list[Any] | None:
         """All values in one go; None if some call failed or does not unpickle: then `get` each."""
@@ -40,37 +49,34 @@ class Outcomes:
                 return None
         return None
 
-    def get(self, number: int) -> tuple[bool, Any]:
-        """Whether the call returned, and its value or exception; `FORGOTTEN` from when it was to be."""
-        loaded = self._loaded
-        if loaded is None:
+    def get(self, number: int) -> Any:
+        """The value that the call returned, or `Raised`."""
+        return self.load()[number - self.outcome.first]
+
+    def load(self) -> list[Any]:
+        """All values; `Raised` where there is none. Who takes one puts `FORGOTTEN` there: it is kept no longer."""
+        if self._loaded is None:
             with self._lock:
                 if self._loaded is None:
                     self._loaded = self._load()
-                loaded = self._loaded
-        return loaded[number - self.outcome.first]
+        return self._loaded
 
-    def forget(self, number: int) -> None:
-        """Keep this one no longer: whoever asked has it."""
-        if self._loaded is not None:
-            self._loaded[number - self.outcome.first] = FORGOTTEN
-
-    def _load(self) -> list[tuple[bool, Any]]:
+    def _load(self) -> list[Any]:
         outcome = self.outcome
         if isinstance(outcome, Fault):
-            return [(False, error_of(outcome, self._context))]
+            return [Raised(error_of(outcome, self._context))]
         if isinstance(outcome.packed, Failure):
-            return [(False, exception_of(outcome, outcome.packed, self._context))]
+            return [Raised(exception_of(outcome, outcome.packed, self._context))]
         values = self.values()
         if values is not None:
-            return [(True, value) for value in values]
+            return values
         return [self._load_one(index) for index in range(outcome.count)]
 
-    def _load_one(self, index: int) -> tuple[bool, Any]:
+    def _load_one(self, index: int) -> Any:
         packed: Any = self.outcome.packed  # type: ignore[union-attr]
         try:
-            return True, packed.load_one(index)
+            return packed.load_one(index)
         except KeyboardInterrupt:
             raise
         except BaseException as cause:
-            return False, unpickling_error(self.outcome.first + index, self.outcome.attempt, cause, self._context)
+            return Raised(unpickling_error(self.outcome.first + index, self.outcome.attempt, cause, self._context))

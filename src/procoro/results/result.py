@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
-from procoro.results.outcomes import FORGOTTEN, Outcomes
+from procoro.results.outcomes import FORGOTTEN, Outcomes, Raised
 from procoro.results.waiting import Sleep, Waiting, call_back, refuse_in_crank, wake
 from procoro.scheduler import messages as m
 
@@ -42,8 +42,19 @@ class Batch:
         outcomes = Outcomes(outcome, self.context)
         results = self.results[outcome.first : outcome.first + outcome.count]
         awaiting: list[Waiting] = []
+        watched: list[Result[Any]] = []
+        state = outcomes.state
         with self.looking:
-            watched = [result for result in results if not result._settle_unwatched(outcomes, awaiting)]
+            for result in results:
+                if result._watched:
+                    watched.append(result)
+                elif result._state not in OVER:
+                    if state == FINISHED:
+                        result._outcomes = outcomes
+                    result._state = state
+                    if result._awaiting is not None:
+                        awaiting += result._awaiting
+                        result._awaiting = None
         for result in watched:
             result._settle_watched(outcomes, awaiting)
         wake(awaiting)
@@ -67,21 +78,24 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     are never waited for). Without a pool behind it, it is a plain `Future`.
     """
 
-    _awaiting: list[Waiting]
+    # Not set in `__init__`, which each submit pays for
+    _state = PENDING
+    _outcomes: Outcomes | None = None  # ours, until it is opened
+    _awaiting: list[Waiting] | None = None
+    _watched = False  # has it a condition?
 
     def __init__(self, batch: Batch | None = None, index: int = 0) -> None:
         self._batch = batch
         self._index = index
-        self._state = PENDING
-        self._outcomes: Outcomes | None = None  # ours, until it is opened
 
     def __getattr__(self, name: str) -> Any:
         if name == "_condition":
             if self._batch is None:
                 return self.__dict__.setdefault(name, threading.Condition())
             with self._batch.looking:
+                self._watched = True
                 return self.__dict__.setdefault(name, threading.Condition())
-        if name in ("_waiters", "_done_callbacks", "_awaiting"):
+        if name in ("_waiters", "_done_callbacks"):
             return self.__dict__.setdefault(name, [])
         if name in ("_result", "_exception"):
             self._open()
@@ -89,19 +103,6 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # ---- the crank's side
-
-    def _settle_unwatched(self, outcomes: Outcomes, awaiting: list[Waiting]) -> bool:
-        """Settle it if nobody has a condition to be told by. False if somebody has."""
-        known = self.__dict__
-        if "_condition" in known:
-            return False
-        if self._state not in OVER:
-            if outcomes.state == FINISHED:
-                self._outcomes = outcomes
-            known["_state"] = outcomes.state
-            if "_awaiting" in known:
-                awaiting += known.pop("_awaiting")
-        return True
 
     def _settle_watched(self, outcomes: Outcomes, awaiting: list[Waiting]) -> None:
         # State and news in one hold, or who comes between is told of what it has seen.
@@ -119,8 +120,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 else:
                     waiter.add_result(self)
             self._condition.notify_all()
-            awaiting += self._awaiting
-            self._awaiting.clear()
+            awaiting += self._awaiting or ()
+            self._awaiting = None
         self._invoke_callbacks()
 
     def _invoke_callbacks(self) -> None:
@@ -165,12 +166,15 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     def _open(self) -> None:
         outcomes = self._outcomes
-        if outcomes is not None and (opened := outcomes.get(self._index)) is not FORGOTTEN:
+        if outcomes is None:
+            return
+        loaded, at = outcomes.load(), self._index - outcomes.outcome.first
+        opened = loaded[at]
+        if opened is not FORGOTTEN:
             # In this order: a Ctrl-C may come between, and another thread may be doing the same.
-            ok, outcome = opened
-            self._result, self._exception = (outcome, None) if ok else (None, outcome)
+            self._result, self._exception = (None, opened.error) if type(opened) is Raised else (opened, None)
             self._outcomes = None
-            outcomes.forget(self._index)
+            loaded[at] = FORGOTTEN
 
     def _wait(self, timeout: float | None) -> bool:
         if self._batch is None:
@@ -182,8 +186,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         try:
             sleep.last(timeout)
         finally:
-            if self._state not in OVER and sleep in self._awaiting:
-                self._awaiting.remove(sleep)
+            if self._state not in OVER and sleep in (awaiting := self._awaiting or []):
+                awaiting.remove(sleep)
         return self._state in OVER
 
     def _name(self) -> str:
@@ -239,7 +243,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         """Let `waiting` end when the call has."""
         assert self._batch is not None
         with self._batch.looking:  # a condition would take longer than all the rest
-            if "_condition" not in self.__dict__:
+            if not self._watched:
                 self._await_unless_over(waiting)
                 return
         with self._condition:  # not within the other: who holds a condition may look for that of another result
@@ -249,16 +253,14 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         if self._state in OVER:
             wake([waiting])
         else:
-            self.__dict__.setdefault("_awaiting", []).append(waiting)
+            self._awaiting = [*(self._awaiting or ()), waiting]
 
     def __reduce__(self) -> Any:
         raise TypeError("a Result lives in one process: pass its value, `get()`, instead")
 
     # ---- as in AsyncResult
 
-    def get(self, timeout: float | None = None) -> T:
-        """As `result`."""
-        return self.result(timeout)
+    get = result
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call has ended, or for `timeout` seconds."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, Run
 from procoro.results.failures import Context, error_of
-from procoro.results.outcomes import Outcomes
+from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import refuse_in_crank, wake
 from procoro.scheduler import messages as m
 
@@ -87,7 +87,7 @@ class Stream(Generic[T]):
         self._inbox = inbox
         self._lock = threading.RLock()  # of what is in hand, while the next run is taken: many threads may ask
         self._values: Iterator[T] = iter([])
-        self._failures: deque[tuple[bool, Any]] = deque()  # outcomes of a run that is not all values
+        self._failures: deque[tuple[T | Raised]] = deque()  # outcomes of a run that is not all values
         self._begun = False  # has anything been taken?
         self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
 
@@ -148,7 +148,7 @@ class Stream(Generic[T]):
             if values is not None:
                 self._values = iter(values)
                 return True
-            self._failures.extend(outcomes.get(number) for number in range(run.first, run.first + run.count))
+            self._failures.extend((outcomes.get(number),) for number in range(run.first, run.first + run.count))
             return False
 
     def _account(self) -> None:
@@ -157,24 +157,24 @@ class Stream(Generic[T]):
             context.conductor.tell(m.Consumed(context.stream, *self._taken))
             self._taken = None
 
-    def _next_failure(self) -> tuple[bool, Any] | None:
+    def _next_failure(self) -> tuple[T | Raised] | None:
         try:
             return self._failures.popleft()
         except IndexError:
             return None
 
-    def _opened(self, failure: tuple[bool, Any]) -> T:
-        ok, outcome = failure
-        if ok:
-            value: T = outcome
-            return value
+    def _opened(self, failure: tuple[T | Raised]) -> T:
+        (opened,) = failure
+        if not isinstance(opened, Raised):
+            return opened
+        outcome = opened.error
         if isinstance(outcome, (StopIteration, StopAsyncIteration)):  # as PEP 479: it would end the loop in silence
             words = f"{self._inbox.context.function} raised {type(outcome).__name__}"
             raise RuntimeError(words) from outcome
         try:
             raise outcome
         finally:
-            del failure, outcome
+            del failure, opened, outcome
 
     def _ended(self) -> bool:
         """Is there nothing more? Raises, once, what the input iterator raised, or why it was not pulled to its end."""

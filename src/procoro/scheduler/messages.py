@@ -15,17 +15,18 @@ from procoro.calls import Fault, Run
 class Opened:
     """A stream of calls of one function begins.
 
-    `pulled`: its inputs are asked for with `Pull`; else they are posted. `window`: what has been pulled and not
-    consumed is bounded. `many`: a worker may run several of its calls at once.
+    `items`: all its inputs, packed, and `nbytes` in all; None: they are asked for with `Pull`. `window`: what has been
+    pulled and not consumed is bounded. `many`: a worker may run several of its calls at once.
     """
 
     __slots__ = (
         "chunk",
         "function",
+        "items",
         "lane",
         "many",
+        "nbytes",
         "ordered",
-        "pulled",
         "retries",
         "stream",
         "timeout",
@@ -39,7 +40,8 @@ class Opened:
         lane: int,
         function: object,
         *,
-        pulled: bool = False,
+        items: Sequence[object] | None = None,
+        nbytes: int = 0,
         window: bool = False,
         ordered: bool = False,
         total: int | None = None,
@@ -51,7 +53,8 @@ class Opened:
         self.stream = stream
         self.lane = lane
         self.function = function  # whatever tells functions apart; run times are learnt by it
-        self.pulled = pulled
+        self.items = items
+        self.nbytes = nbytes
         self.window = window
         self.ordered = ordered
         self.total = total

@@ -123,7 +123,8 @@ class Scheduler:
     def start(self, now: float) -> list[Effect]:
         """The first workers."""
         self._start_workers(now)
-        return self._take_effects()
+        effects, self._effects = self._effects, []
+        return effects
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take note of an event; what has to be done about it, in order."""
@@ -135,10 +136,12 @@ class Scheduler:
             self.fleet.reserved = None
             if self.backlog.waiting:
                 self._fill(now)
-            self.streams.pull()
+            if self.streams.changed or self.streams.cramped:
+                self.streams.pull()
         if self.closing:
             self._leave()
-        return self._take_effects()
+        effects, self._effects = self._effects, []
+        return effects
 
     def wake_at(self) -> float | None:
         """When `Tick` is due, if nothing else happens."""
@@ -162,9 +165,9 @@ class Scheduler:
                 times.append(min(worker.since + LONG, worker.span_since + LONG_SPAN))
             if (deadline := self._deadline(worker, current)) is not None:
                 times.append(deadline)
-        if self._wants_workers():
+        if self.fleet.missing and self._wants_workers():
             times.append(self.fleet.not_before)
-        if (due := self.crowds.next_due()) is not None:
+        if self.has_many and (due := self.crowds.next_due()) is not None:
             times.append(due)
         return min(times, default=None)
 
@@ -180,11 +183,10 @@ class Scheduler:
 
     def busy(self) -> bool:
         """Is any call with a worker?"""
-        return any(worker.spans for worker in self.fleet.workers.values())
-
-    def _take_effects(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+        for worker in self.fleet.workers.values():  # noqa: SIM110  asked so often that a generator would be seen
+            if worker.spans:
+                return True
+        return False
 
     def _do(self, effect: Effect) -> None:
         self._effects.append(effect)
@@ -232,7 +234,7 @@ class Scheduler:
                 return
 
     def _is_many(self, lane: Lane) -> bool:
-        return self.streams.of(lane.pieces[0]).opened.many
+        return self.has_many and self.streams.of(lane.pieces[0]).opened.many
 
     def _hand_out(self, passed_over: list[Lane], now: float) -> bool:
         """Calls that run one after another: the idle workers first. False when no more can be sent."""
@@ -247,7 +249,8 @@ class Scheduler:
                     self._send(lane, worker, self._packet(lane), now)
                     if self.short:
                         return False
-        return self.has_many and (lane := self.backlog.next_lane(passed_over)) is not None and self._is_many(lane)
+        lane = self.backlog.next_lane(passed_over)
+        return lane is not None and self._is_many(lane)
 
     def _tiny(self, worker: Worker, lane: Lane) -> bool:
         """Is the work at hand so short that a worker should hold a second packet?"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from procoro.calls import Fault, FaultKind, Piece, Run
 from procoro.scheduler.backlog import Backlog
@@ -115,8 +115,8 @@ class Streams:
         self.nbytes = 0.0
         self._pulled: dict[int, Stream] = {}  # those that have more inputs
         self._sharers = 0  # of those, bounded ones
-        self._changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
-        self._cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
+        self.changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
+        self.cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
         self._do = do
 
     def of(self, piece: Piece) -> Stream:
@@ -130,22 +130,30 @@ class Streams:
         stream = self.by_number[event.stream] = Stream(event)
         self.running += 1
         self.backlog.open(event.stream, event.lane)
-        if event.pulled:
-            self._pulled[event.stream] = self._changed[event.stream] = stream
+        if event.items is not None:
+            stream.exhausted = True
+            self._supply_with(stream, event.items, event.nbytes)
+            event.items = ()
+        else:
+            self._pulled[event.stream] = self.changed[event.stream] = stream
             self._sharers += stream.window
         if ending is not None:
             self.stop(stream, ending)
 
     def on_supplied(self, event: Supplied, now: float) -> None:
         """New calls: behind all others of their lane."""
-        stream, count = self.by_number[event.stream], len(event.items)
-        piece = Piece(event.stream, stream.supplied, event.items, 0, count, event.nbytes / count)
+        stream = self.by_number[event.stream]
+        self._ask(stream, 0, 0)
+        self._count(stream, len(event.items), event.nbytes)
+        self._look_at(stream)
+        self._supply_with(stream, event.items, event.nbytes)
+
+    def _supply_with(self, stream: Stream, items: Sequence[object], nbytes: int) -> None:
+        count = len(items)
+        piece = Piece(stream.opened.stream, stream.supplied, items, 0, count, nbytes / count)
         stream.supplied += count
         stream.open_calls += count
-        stream.open_nbytes += event.nbytes
-        self._ask(stream, 0, 0)
-        self._count(stream, count, event.nbytes)
-        self._look_at(stream)
+        stream.open_nbytes += nbytes
         self.wait(piece)
 
     def on_exhausted(self, event: Exhausted, now: float) -> None:
@@ -180,15 +188,15 @@ class Streams:
 
     def pull(self) -> None:
         """Ask for the inputs that the workers will need next."""
-        while self._cramped:
-            number, stream = next(iter(self._cramped.items()))
+        while self.cramped:
+            number, stream = next(iter(self.cramped.items()))
             if not self._pull(stream):
                 break  # there is no room, and so there is none for those behind it
-            del self._cramped[number]
-        while self._changed:
-            number, stream = self._changed.popitem()
+            del self.cramped[number]
+        while self.changed:
+            number, stream = self.changed.popitem()
             if not self._pull(stream):
-                self._cramped[number] = stream
+                self.cramped[number] = stream
 
     def _pull(self, stream: Stream) -> bool:
         """Ask one for more, if it has too little. False: there is no room for that."""
@@ -214,7 +222,7 @@ class Streams:
         """Its books have changed: it may want more now."""
         number = stream.opened.stream
         if number in self._pulled:
-            self._changed[number] = stream
+            self.changed[number] = stream
 
     def _supply(self, stream: Stream) -> tuple[int, int]:
         """How many inputs to ask for at a time, and up to how many to have."""

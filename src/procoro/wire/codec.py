@@ -27,8 +27,8 @@ MAIN, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio.
 
 STACK_GLOBAL = b"\x93"  # what names a class or function; one search for a byte takes a sixth of those three
 
-# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2])
-ONE, STAR, FULL, CARRIED = range(4)
+# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2]); f(*x) by a single call
+ONE, STAR, FULL, CARRIED, SINGLE = range(5)
 # What may have no state but its name
 NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, type)
 
@@ -89,9 +89,13 @@ class Packer:
         method, an object) travels with each call, and a closure, of which there may be a new one for each call, comes
         into the library when it is submitted again, unchanged.
         """
-        known = self._named.get(id(function))
+        key = id(function)
+        known = self._named.get(key)
         if known is not None and known[0] is function:
             return known[1]
+        of_main = self._of_main.get(key)
+        if of_main is not None and of_main.is_still(function):
+            return of_main.place
         if not isinstance(function, types.FunctionType):
             return None if _by_name(function) is None else self.function(function)
         if "<" in function.__qualname__:  # a lambda, or defined within a function: it has no name to be found by
@@ -99,9 +103,6 @@ class Packer:
         return self._submitted_by_name(function)
 
     def _submitted_by_name(self, function: types.FunctionType) -> int:
-        known = self._of_main.get(id(function))
-        if known is not None and known.is_still(function):
-            return known.place
         if _by_name(function) is not None:
             return self.function(function)
         packed, versions, definitions = self._pack(function, again=False)
@@ -229,12 +230,15 @@ class OfMain:
         self._packings = _twin.packings
         self.place = place
 
-    def is_still(self, function: types.FunctionType) -> bool:
+    def is_still(self, function: Callable[..., Any]) -> bool:
         """Would it be packed as it was? Nothing has been, meanwhile, and the same objects stand there."""
         if self._function is not function or self._packings != _twin.packings:
             return False
         main = twin.main_globals()
-        return all(main.get(name, self) is value for name, value in self._stood)
+        for name, value in self._stood:  # noqa: SIM110  a generator takes longer than all the rest
+            if main.get(name, self) is not value:
+                return False
+        return True
 
 
 class Seen:
