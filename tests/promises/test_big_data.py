@@ -1,6 +1,7 @@
 """Arrays and other large things travel right, can be written to, and are given back."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from procoro import Pool
 from procoro.errors import WorkerDied
 from tests.promises import calls
-from tests.promises.looks import PATIENCE, outcomes
+from tests.promises.looks import PATIENCE, outcomes, wait_until
 
 MIB = 1 << 20
 
@@ -31,6 +32,48 @@ def total(array: Any) -> int:
 
 def split(array: Any) -> list[Any]:
     return [array[::2].copy(), {"rest": array[1::2]}, "words"]
+
+
+KEPT: list[Any] = []
+
+
+def keep(array: Any) -> None:
+    KEPT.append(array)
+
+
+def kept() -> list[int]:
+    return [total(array) for array in KEPT]
+
+
+def keep_in_a_child(array: Any, folder: Path) -> None:
+    if os.fork() == 0:
+        while not (folder / "go").exists():
+            time.sleep(0.01)
+        (folder / "said.new").write_text(str(total(array)))
+        (folder / "said.new").rename(folder / "said")
+        os._exit(0)
+
+
+def fail_at_first(array: Any, mark: Path) -> int:
+    if not mark.exists():
+        mark.touch()
+        KEPT.append(array)
+        raise ValueError
+    return total(array)
+
+
+def blocks_in_sight(array: Any) -> set[str]:
+    return {line.split()[4] for line in Path("/proc/self/maps").open() if "procoro-block" in line}
+
+
+def blocks_held() -> int:
+    count = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            count += "procoro-block" in os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # of the listing itself
+    return count
 
 
 def die_with(array: Any) -> Any:
@@ -70,6 +113,47 @@ def test_many_arrays_through_a_stream() -> None:
     with Pool(2) as pool:
         for n, back in enumerate(pool.imap(add_in_place, (made(n, 50_000) for n in range(200)))):
             assert np.array_equal(back, made(n + 1, 50_000))
+
+
+def test_what_a_call_has_kept_stays_as_it_was() -> None:
+    """Blocks are written again, but not those that somebody looks into."""
+    with Pool(1) as pool:
+        for n in range(20):
+            pool.apply(total if n % 3 else keep, (made(n),))
+        assert pool.apply(kept) == [total(made(n)) for n in range(0, 20, 3)]
+
+
+def test_what_a_call_has_kept_in_a_child_stays_as_it_was(tmp_path: Path) -> None:
+    with Pool(1) as pool:
+        pool.apply(keep_in_a_child, (made(0), tmp_path))
+        for n in range(1, 20):
+            pool.apply(total, (made(n),))
+        (tmp_path / "go").touch()
+        said = tmp_path / "said"
+        wait_until(said.exists, "the child has looked", 20)
+        assert said.read_text() == str(total(made(0)))
+
+
+def test_a_call_that_is_run_again_gets_the_same(tmp_path: Path) -> None:
+    with Pool(2, retries=2) as pool:
+        results = [pool.submit(fail_at_first, made(n), tmp_path / str(n)) for n in range(8)]
+        assert [result.get(PATIENCE) for result in results] == [total(made(n)) for n in range(8)]
+
+
+def test_blocks_are_written_again_and_given_back() -> None:
+    with Pool(1) as pool:
+        used = {block for n in range(20) for block in pool.submit(blocks_in_sight, made(n)).get(PATIENCE)}
+        assert 1 <= len(used) <= 4
+        wait_until(lambda: not blocks_held(), "no block is held", 20)
+        pool.apply(total, (made(0),))
+    assert not blocks_held()
+
+
+def test_no_more_descriptors_than_a_few() -> None:
+    with Pool(1) as pool:
+        results = [pool.submit(total, made(n)) for n in range(60)]
+        assert blocks_held() <= 40
+        assert [result.get(PATIENCE) for result in results] == [total(made(n)) for n in range(60)]
 
 
 def test_many_results_held_at_once() -> None:

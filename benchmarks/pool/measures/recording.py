@@ -46,7 +46,7 @@ def recording(system: "Adapter", task: "Task") -> "dict[str, float]":
     number = 0
     while time.perf_counter() < deadline:
         number += 1
-        span = Span(number, SLOT, codec.ONE, inputs, None, noop)
+        span = Span(number, SLOT, codec.ONE, inputs, None, noop, None)
         memory.set_end(SLOT, number, len(inputs))
         plain.append(_plain(inputs))
         began = time.perf_counter_ns()

@@ -23,6 +23,7 @@ from procoro.engines.template import TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
 from procoro.wire import codec
+from procoro.wire.blocks import Spares
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Library
 
@@ -84,7 +85,8 @@ class Conductor:
         except BaseException:  # no descriptor, say
             template.release(None)
             raise
-        self.packer = codec.Packer(self.library)
+        spares = Spares()
+        self.packer = codec.Packer(self.library, spares)
         self.ended = threading.Event()
         self.takes_calls = True  # until it is given up or has ended
         obeyed = model != "threads"
@@ -96,7 +98,7 @@ class Conductor:
         self._short = False
         self._watches_limit = memory_limit is not None
         self._engine = LocalEngine(
-            self.crank, self._events.append, hand_to_loggers, self.library, template, model, places
+            self.crank, self._events.append, hand_to_loggers, self.library, spares, template, model, places
         )
         try:
             if initializer is not None:

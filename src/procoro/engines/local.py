@@ -31,6 +31,8 @@ Tell = Callable[[Event], None]
 
 AGAIN = 0.002  # seconds, after which what found no room is sent again
 
+SPARED = 1.0  # seconds between two looks whether spare blocks are still of use
+
 STANDING = 1_250_000_000  # ns after its last beat at which a loop stands still: a second, and the time to the next
 
 
@@ -56,6 +58,7 @@ class Member:
         self.starved = 0  # and for how long it had waited for a core by then, in ns
         self.asked = False  # where it stands, since that beat
         self.traced = record.SIZE  # what its stack was written up to
+        self.lent: dict[int, blocks.Written] = {}  # by span: the input into whose block it may look
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
         self.unsent: deque[tuple[bytes, list[int]]] = deque()  # messages that found no room
         self.aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
@@ -74,6 +77,7 @@ class Member:
             for fd in fds:
                 os.close(fd)
         self.unsent.clear()
+        self.lent.clear()
         self.end.close()
         self.theirs.close()
         self.record.close()
@@ -90,6 +94,7 @@ class LocalEngine:
         tell: Tell,
         log: Callable[[bytes], None],
         library: Library,
+        spares: blocks.Spares,
         template: TemplateProcess,
         model: str,
         places: int,
@@ -100,6 +105,8 @@ class LocalEngine:
         self._log = log
         self._library = library
         self._members: dict[int, Member] = {}
+        self._spares = spares
+        self._watches_spares = False
         self._template = template
         self._released: list[TemplateProcess] = []  # dead, but the lifelines of living workers hang on them
         self.initializer: tuple[int, int, bytes] | None = None
@@ -256,6 +263,7 @@ class LocalEngine:
                 self._crank.unwatch(member.pidfd)
             member.close()
         self._members.clear()
+        self._spares.close()
         self._let_template_go()
         for template in self._released:
             template.release(self._crank)
@@ -289,6 +297,10 @@ class LocalEngine:
         self._send_to(member, member.end, [head, *pieces], () if block is None else (block,))
         if block is not None:
             os.close(block)
+        if isinstance(items[0], blocks.Written):
+            items[0].looks += 1
+            if not many:
+                member.lent[span] = items[0]
 
     def _teach(self, member: Member) -> None:
         """Send what came into the library since, and cannot be read there."""
@@ -469,7 +481,7 @@ class LocalEngine:
                 return False
             if kind == channel.LOOK:
                 self._look(member)
-            elif kind == channel.ENDED:
+            elif kind in (channel.ENDED, channel.ENDED_AND_LEFT):
                 self._end_span(member, message)
                 if not member.spans and not member.aside:
                     return True  # asking once more would take 5 us, of which a single call has some 200
@@ -493,11 +505,25 @@ class LocalEngine:
                 self._log(message[1:])
 
     def _end_span(self, member: Member, message: bytes) -> None:
-        _, span, ran, seconds = channel.ENDED_HEAD.unpack(message)
+        kind, span, ran, seconds = channel.ENDED_HEAD.unpack(message)
         self._look(member)
+        lent = member.lent.pop(span, None)
+        if lent is not None and kind == channel.ENDED_AND_LEFT:
+            lent.looks -= 1
+            if not self._watches_spares:
+                self._watches_spares = True
+                self._crank.call_later(SPARED, self._drop_spares)
         recorded, _ = member.spans.pop(span)
         member.free.append(recorded.slot)
         self._tell(SpanEnded(member.number, span, ran, seconds))
+
+    def _drop_spares(self) -> None:
+        """Keep the blocks that may be written again no longer than there is something to write."""
+        self._watches_spares = any(member.lent for member in self._members.values())
+        if self._watches_spares:
+            self._crank.call_later(SPARED, self._drop_spares)
+        else:
+            self._spares.drop()
 
     def _end_crowds(self, member: Member, message: bytes) -> None:
         self._look(member)

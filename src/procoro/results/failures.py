@@ -125,7 +125,8 @@ def _short(item: Any, shape: int) -> str:
     """An input, as it would stand between the brackets of the call; packed ones are unpacked if they can be."""
     try:
         if isinstance(item, Parts):
-            item = _Viewer(io.BytesIO(item.body), buffers=item.buffers).load()
+            body, *buffers = item.pieces()
+            item = _Viewer(io.BytesIO(body), buffers=buffers).load()
         elif isinstance(item, bytes) and item[:1] == b"\x80":
             item = _Viewer(io.BytesIO(item)).load()
     except Exception:

@@ -25,6 +25,7 @@ CLOEXEC, DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)  # as
 SPAN, QUIT, CROWD, END_CALL = b"S", b"Q", b"M", b"K"
 # Worker to parent
 READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", b"L"
+ENDED_AND_LEFT = b"e"  # and nothing looks into its block any more
 CROWDS_ENDED, CROWD_CUT = b"D", b"d"
 # Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
 HANDLE, HANDLE_FOR_LIFE = b"H", b"h"

@@ -8,6 +8,7 @@ a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import struct
 import types
@@ -17,7 +18,7 @@ from operator import is_
 from typing import Any
 
 from procoro.wire import blocks, handles, record, twin
-from procoro.wire.blocks import BIG, Parts
+from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.library import Library
 
 NONE = type(None)
@@ -62,8 +63,9 @@ class Packer:
     No lock is held: packing runs the user's code, which may itself submit, as may a signal handler meanwhile.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, spares: Spares) -> None:
         self._library = library
+        self._spares = spares
         self._named: dict[int, tuple[object, int]] = {}  # by id: those that are packed by their name
         self._of_main: dict[int, OfMain] = {}  # by id
         self._seen: dict[int, Seen] = {}  # by id: those that are packed by their value
@@ -168,9 +170,16 @@ class Packer:
         finally:
             handles.here.collected = before
         # The caller may change an array once the call has returned: take its bytes now.
+        raw = [buffer.raw() for buffer in buffers]
+        if not found and sum(map(len, raw)) >= blocks.WRITTEN:
+            try:
+                return Written(Parts(data, raw), self._spares)
+            except OSError:
+                pass  # there may be room when it is its turn
+        taken = list(map(bytes, raw))
         if found:
-            return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
-        return Parts(data, [bytes(buffer.raw()) for buffer in buffers]) if buffers else data
+            return Carrying(data, taken, found)
+        return Parts(data, taken) if buffers else data
 
 
 def _refuse_large(buffer: pickle.PickleBuffer) -> bool:
@@ -323,6 +332,8 @@ def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:
     if isinstance(items, PlainInputs):
         packing, pieces = PLAIN, [pickle.dumps(list(items), 5)]
     elif not {bytes}.issuperset(map(type, items)) or max(map(len, items)) > BIG:
+        if len(items) == 1 and isinstance(items[0], Written):
+            return PARTS | IN_BLOCK, [], os.dup(items[0].fd)
         parts = [item if isinstance(item, Parts) else Parts(item, ()) for item in items]
         return PARTS | IN_BLOCK, [], blocks.write_parts(parts)
     else:

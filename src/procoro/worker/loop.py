@@ -7,9 +7,11 @@ import itertools
 import os
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from importlib import import_module
+from mmap import mmap
 from time import perf_counter as clock  # by name: calls may patch the module
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +55,7 @@ def run(fds: list[int]) -> int:
 class Span:
     """Calls that were sent together."""
 
-    __slots__ = ("call", "inputs", "load", "number", "shape", "slot")
+    __slots__ = ("block", "call", "inputs", "load", "number", "shape", "slot")
 
     def __init__(
         self,
@@ -63,7 +65,9 @@ class Span:
         inputs: Sequence[Any],
         load: Callable[[Any], Any] | None,
         call: Callable[[Any], Any],
+        block: weakref.ref[mmap] | None,
     ) -> None:
+        self.block = block  # the mapping of its inputs, as long as anything looks into it; None: nothing does
         self.number = number
         self.slot = slot
         self.shape = shape
@@ -93,7 +97,8 @@ class Worker:
         self.printed = printed  # not empty: there is something to flush
         self.pid = os.getpid()
         # A call that forks may return twice. The copy is noticed where it would flush.
-        os.register_at_fork(after_in_child=lambda: printed.append(True))
+        self._forks = 0
+        os.register_at_fork(after_in_child=lambda: printed.append(True), after_in_parent=self._count_fork)
         self._end_is = os.fstat(end.fileno())
         self._blocks = itertools.count(1)
         self._crowds = model, places  # what runs calls beside each other, and how many
@@ -177,12 +182,20 @@ class Worker:
         arrived, self._arrived = self._arrived, []
         return arrived
 
+    def _count_fork(self) -> None:
+        self._forks += 1
+
     def _run_span(self, message: bytes, fds: list[int]) -> None:
         span = self.unpack(message, fds, calling.as_plain_function)
+        number, block, forks = span.number, span.block, self._forks
         began = clock()
         ran = serial.run(self, span)
         seconds = clock() - began
-        self.say_between(channel.ENDED_HEAD.pack(channel.ENDED, span.number, ran, seconds))
+        del span
+        # What a call has kept still looks into the block; so does the copy that it has forked.
+        left = (block is None or block() is None) and self._forks == forks
+        kind = channel.ENDED_AND_LEFT if left else channel.ENDED
+        self.say_between(channel.ENDED_HEAD.pack(kind, number, ran, seconds))
 
     def unpack(self, message: bytes, fds: list[int], adapt: Callable[[Any], Any]) -> Span:
         """Take a span up. `adapt`: makes of the function what is to be called."""
@@ -190,9 +203,12 @@ class Worker:
         self.memory.header[record.TAKEN] = number
         data = memoryview(message)[channel.SPAN_HEAD.size :]
         load: Callable[[Any], Any] | None = None
+        block: weakref.ref[mmap] | None = None
         try:
             if packing & channel.IN_BLOCK:
                 data = blocks.map_received(fds)
+                if isinstance(data.obj, mmap):
+                    block = weakref.ref(data.obj)
             self.library.catch_up(length)
             if shape == codec.CARRIED:
                 function: Callable[..., Any] = calling.carried(adapt)
@@ -208,7 +224,7 @@ class Worker:
             elif packing & ~channel.IN_BLOCK == channel.PARTS:
                 load = _call
         self.memory.header[record.LOADED] = number
-        return Span(number, slot, shape, inputs, load, calling.caller(function, shape, load))
+        return Span(number, slot, shape, inputs, load, calling.caller(function, shape, load), block)
 
     def _say(self, pieces: list[bytes], fds: Sequence[int] = ()) -> None:
         """Send a message, unless a call has closed our end: its number may be that of a file of the user's by now."""
