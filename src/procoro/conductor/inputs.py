@@ -81,8 +81,9 @@ class SequenceSource:
 class IteratorSource:
     """Any other iterable: pulled by a feeder thread, which may block alone.
 
-    What it has pulled waits in a basket, which the crank takes away when it is full, or a millisecond after the
-    first thing was put into it: an iterator that blocks holds nothing back.
+    What it has pulled waits in a basket, which the crank takes away when all that was asked for is there, or a
+    millisecond after the first thing was put into it: an iterator that blocks holds nothing back. The feeder only puts,
+    the crank only takes, from the front, and only the crank writes what is asked for: so they need no lock.
     """
 
     def __init__(
@@ -100,8 +101,11 @@ class IteratorSource:
         self._supply = supply
         self._finish = finish
         self._crank = crank
-        self._basket = _Basket(0, 0)  # full: nothing is asked for
-        self._lock = threading.Lock()  # of the basket
+        self._basket: list[Any] = []
+        self._sizes: list[int] = []  # bytes of each, put after it
+        self._supplied = self._supplied_nbytes = 0
+        self._wanted = self._wanted_nbytes = 0  # from the beginning
+        self._requests = 0
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stopped = False
@@ -109,13 +113,10 @@ class IteratorSource:
 
     def pull(self, count: int, nbytes: int) -> None:
         """As in `Source`."""
-        basket = _Basket(count, nbytes)
-        with self._lock:
-            for value, size in self._basket.values:  # one at most: pulled while the last basket was taken away
-                basket.put(value, size)
-            self._basket = basket
-        if basket.values:
-            self._take_away(basket)
+        self._requests += 1
+        self._wanted, self._wanted_nbytes = self._supplied + count, self._supplied_nbytes + nbytes
+        if self._sizes:  # one: pulled while the last request was answered
+            self._take_away()
             return
         try:
             self._wake()
@@ -132,7 +133,7 @@ class IteratorSource:
     def stop(self, drop: bool) -> None:
         """As in `Source`. What is being pulled now may block for ever: nobody waits long for it."""
         if not drop:
-            self._take_away(self._basket)
+            self._take_away()
         self._stopped = True
         try:
             self._wake()
@@ -143,22 +144,21 @@ class IteratorSource:
         else:
             self._crank.call_later(LAST, lambda: self._end(None))
 
-    def _take_away(self, basket: _Basket) -> None:
+    def _take_away(self) -> None:
         """In the crank's thread: supply what is in the basket. No more is pulled till the next request."""
-        with self._lock:
-            if basket.taken or not basket.values or self._over:
-                return
-            basket.taken = True
-            values, basket.values = basket.values, []
-        self._hand_over(values)
-
-    def _hand_over(self, values: list[tuple[Any, int]]) -> None:
-        size = sum(size for _, size in values)
-        if self._shape == codec.ONE and not any(type(value) is _Packed for value, _ in values):
-            self._supply(codec.PlainInputs(value for value, _ in values), size)
+        count = len(self._sizes)
+        if not count or self._over:
+            return
+        values, size = self._basket[:count], sum(self._sizes[:count])
+        del self._basket[:count], self._sizes[:count]
+        self._supplied += count
+        self._supplied_nbytes += size
+        self._wanted = 0
+        if self._shape == codec.ONE and _Packed not in set(map(type, values)):
+            self._supply(codec.PlainInputs(values), size)
             return
         packed = codec.PackedInputs(
-            value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value, _ in values
+            value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value in values
         )
         self._supply(packed, size)
 
@@ -171,7 +171,7 @@ class IteratorSource:
             self._feed(iterator)
         except BaseException as raised:
             error = raised
-        self._crank.post(self._supply_rest)  # closing it may take a while
+        self._crank.post(self._take_away)  # closing it may take a while
         close = getattr(iterator, "close", None)
         if close is not None and error is None:
             try:
@@ -181,65 +181,46 @@ class IteratorSource:
         self._crank.post(lambda: self._end(error))
 
     def _feed(self, iterator: Iterator[Any]) -> None:
-        while not self._stopped:
-            basket = self._basket
-            if basket.full():
-                self._asked.get()
-                continue
-            try:
-                value = next(iterator)
-            except StopIteration:
-                return
-            if type(value) in codec.SCALARS:
-                size = 32 + (len(value) if isinstance(value, (str, bytes)) else 0)
+        put = nbytes = 0
+        self._wait_for_request(put, nbytes)
+        if self._stopped:
+            return
+        for value in iterator:
+            kind = type(value)
+            if kind in codec.SCALARS:
+                size = 32 + len(value) if kind is str or kind is bytes else 32
+                self._basket.append(value)
             else:
                 packed = pack_or_refuse(value, self._packer)
-                value, size = _Packed(packed), size_of(packed)
-            with self._lock:
-                basket = self._basket
-                basket.put(value, size)
-            if len(basket.values) == 1 or basket.full():
-                self._notify(basket)
+                size = size_of(packed)
+                self._basket.append(_Packed(packed))
+            self._sizes.append(size)
+            put += 1
+            nbytes += size
+            full = put >= self._wanted or nbytes >= self._wanted_nbytes
+            if full or len(self._sizes) == 1:
+                self._notify(self._requests, full)
+            if full:
+                self._wait_for_request(put, nbytes)
+            if self._stopped:
+                return
 
-    def _notify(self, basket: _Basket) -> None:
+    def _wait_for_request(self, put: int, nbytes: int) -> None:
+        while not self._stopped and (put >= self._wanted or nbytes >= self._wanted_nbytes):
+            self._asked.get()
+
+    def _notify(self, request: int, full: bool) -> None:
         def take_away() -> None:
-            self._take_away(basket)
+            if self._requests == request and self._wanted:  # it is not answered
+                self._take_away()
 
-        self._crank.post(take_away if basket.full() else lambda: self._crank.call_later(FRESH, take_away))
-
-    def _supply_rest(self) -> None:
-        """In the crank's thread: nothing more is pulled."""
-        if self._basket.values and not self._over:
-            values, self._basket.values = self._basket.values, []
-            self._hand_over(values)
+        self._crank.post(take_away if full else lambda: self._crank.call_later(FRESH, take_away))
 
     def _end(self, error: BaseException | None) -> None:
         """In the crank's thread: the iterator is at its end, or raised; or nobody waits for it any more."""
         if not self._over:
             self._over = True
             self._finish(None if self._stopped else error)
-
-
-class _Basket:
-    """What a feeder has pulled for one request."""
-
-    __slots__ = ("_count", "_nbytes", "taken", "values")
-
-    def __init__(self, count: int, nbytes: int) -> None:
-        self._count = count
-        self._nbytes = nbytes
-        self.values: list[tuple[Any, int]] = []
-        self.taken = count == 0
-
-    def put(self, value: Any, size: int) -> None:
-        """One more; it may come when the basket was just taken away, and then waits for the next."""
-        self.values.append((value, size))
-        self._count -= 1
-        self._nbytes -= size
-
-    def full(self) -> bool:
-        """Is nothing more wanted?"""
-        return self.taken or self._count <= 0 or self._nbytes <= 0
 
 
 class _Packed:

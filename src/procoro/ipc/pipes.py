@@ -23,6 +23,7 @@ from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import channel, handles
+from procoro.wire.blocks import refuse_large
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
@@ -359,6 +360,14 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
 def _pack(obj: Any) -> Packed:
     if type(obj) is bytes and len(obj) > INLINE:
         return BYTES_OBJECT, [obj], ()
+    if handles.here.collected is None:
+        try:
+            body = pickle.dumps(obj, 5, buffer_callback=refuse_large)
+            if len(body) <= INLINE:
+                return body + KINDS[SMALL_PICKLE]
+            return PICKLE, items.join(body, ()), ()
+        except Exception:
+            pass  # there is more to it: a large buffer, a handle; or it cannot travel
     found: list[handles.Handle] = []
     before, handles.here.collected = handles.here.collected, found
     try:

@@ -136,6 +136,13 @@ def large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.Pickle
     return collect
 
 
+def refuse_large(buffer: pickle.PickleBuffer) -> bool:
+    """Likewise, but large ones are not taken: raises BufferError."""
+    if buffer.raw().nbytes < BIG:
+        return True
+    raise BufferError
+
+
 def write_bytes(pieces: Sequence[bytes | memoryview], spare: int | None = None) -> int:
     """A block of these bytes, a new one if there is no `spare`; its descriptor.
 

@@ -152,7 +152,7 @@ class Packer:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
         if handles.here.collected is None:
             try:
-                data = pickle.dumps(value, 5, buffer_callback=_refuse_large)
+                data = pickle.dumps(value, 5, buffer_callback=blocks.refuse_large)
                 if data.find(STACK_GLOBAL) < 0 or not (MAIN in data or CONNECTION in data or ASYNCIO in data):
                     return data
             except Exception:
@@ -180,12 +180,6 @@ class Packer:
         if found:
             return Carrying(data, taken, found)
         return Parts(data, taken) if buffers else data
-
-
-def _refuse_large(buffer: pickle.PickleBuffer) -> bool:
-    if buffer.raw().nbytes < BIG:
-        return True
-    raise BufferError
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
