@@ -146,7 +146,7 @@ def _hub() -> Any:
 
 def may_block() -> bool:
     """Does nobody wait for this thread but who called?"""
-    return _hub() is None
+    return "gevent._hub_local" not in sys.modules or _hub() is None
 
 
 def block(waiting: Waiting[T]) -> T:
