@@ -483,8 +483,8 @@ class LocalEngine:
                 self._look(member)
             elif kind in (channel.ENDED, channel.ENDED_AND_LEFT):
                 self._end_span(member, message)
-                if not member.spans and not member.aside:
-                    return True  # asking once more would take 5 us, of which a single call has some 200
+                if not member.aside:
+                    return True  # asking once more gives the GIL away: a consumer that computes would keep it for 5 ms
             elif kind == channel.CROWDS_ENDED:
                 self._end_crowds(member, message)
             elif kind == channel.CROWD_CUT:

@@ -23,6 +23,7 @@ from procoro.wire.library import Library
 
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
+LONG_SCALARS = frozenset({str, bytes})
 # What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
 MAIN, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio."
 
@@ -293,7 +294,9 @@ def plain_size(values: Sequence[Any], shape: int) -> int | None:
     if not types <= SCALARS:
         return None
     size = 32 * len(values)
-    if types & {str, bytes}:
+    if types <= LONG_SCALARS:
+        size += sum(map(len, values))
+    elif types & LONG_SCALARS:
         size += sum(len(value) for value in values if isinstance(value, (str, bytes)))
     return size
 
