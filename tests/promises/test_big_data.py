@@ -76,6 +76,31 @@ def blocks_held() -> int:
     return count
 
 
+def memory_of_blocks() -> int:
+    """Bytes of all that is mapped."""
+    count = 0
+    for line in Path("/proc/self/maps").open():
+        if "procoro-block" in line:
+            start, end = line.split()[0].split("-")
+            count += int(end, 16) - int(start, 16)
+    return count
+
+
+class Counted:
+    """Knows how often it was packed."""
+
+    def __init__(self, size: int) -> None:
+        self.packed = 0
+        self.array = np.zeros(size, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.packed += 1
+        return {"packed": 0, "array": self.array}
+
+
 def die_with(array: Any) -> Any:
     if array[0] == 3:
         calls.kill_self()
@@ -147,6 +172,65 @@ def test_blocks_are_written_again_and_given_back() -> None:
         wait_until(lambda: not blocks_held(), "no block is held", 20)
         pool.apply(total, (made(0),))
     assert not blocks_held()
+
+
+def test_blocks_of_calls_that_were_cancelled_are_given_back() -> None:
+    with Pool(1) as pool:
+        first = pool.submit(time.sleep, 0.2)
+        for result in [pool.submit(total, made(n)) for n in range(6)]:
+            result.cancel()
+        del result
+        first.get(PATIENCE)
+        wait_until(lambda: not blocks_held(), "no block is held", 20)
+
+
+def test_a_spare_block_is_no_larger_than_what_is_written_into_it() -> None:
+    with Pool(1) as pool:
+        for n in range(5):
+            pool.apply(total, (made(n, 6 * MIB),))  # of 48 MiB
+            pool.apply(keep, (made(n, 5 * MIB // 8),))
+        assert pool.apply(memory_of_blocks) <= 5 * 6 * MIB
+
+
+def test_few_descriptors_are_left() -> None:
+    """Large inputs wait as bytes, then, and go one by one."""
+    array = made(0, MIB // 4)
+    with Pool(2) as pool:
+        pool.apply(total, (array,))
+        taken = []
+        try:
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            for _ in range(3):
+                os.close(taken.pop())
+        try:
+            results = [pool.submit(total, array) for _ in range(40)]
+            assert {result.get(PATIENCE) for result in results} == {total(array)}
+        finally:
+            for fd in taken:
+                os.close(fd)
+
+
+def test_what_is_packed_is_packed_once() -> None:
+    for size in (10, MIB):
+        counted = Counted(size)
+        with Pool(1) as pool:
+            pool.apply(len, (counted,))
+        assert counted.packed == 1
+
+
+def test_a_forked_child_keeps_none_of_the_blocks() -> None:
+    with Pool(1) as pool:
+        waiting = pool.submit(time.sleep, 1)
+        results = [pool.submit(total, made(n)) for n in range(3)]
+        assert blocks_held() >= 3
+        waiting.get(PATIENCE)
+        assert [result.get(PATIENCE) for result in results] == [total(made(n)) for n in range(3)]
+        wait_until(lambda: blocks_held() > 0, "there are spares", 1)
+        if (child := os.fork()) == 0:
+            os._exit(blocks_held())
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_no_more_descriptors_than_a_few() -> None:

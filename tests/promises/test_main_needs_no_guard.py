@@ -8,6 +8,25 @@ import pytest
 from tests.promises.conftest import Script, Start
 
 
+def test_functions_that_call_c_code_which_imports(script: Script) -> None:
+    """It looks for `__import__` in the globals of who has called it."""
+    assert (
+        script(
+            """
+            import datetime
+            from procoro import Pool
+
+            def year(text):
+                return datetime.datetime.strptime(text, "%Y").year
+
+            with Pool(1) as pool:
+                print(pool.submit(year, "2020").get(), pool.map(year, ["2021"]))
+            """
+        )
+        == "2020 [2021]\n"
+    )
+
+
 def test_functions_lambdas_and_closures_of_a_script(script: Script) -> None:
     assert (
         script(

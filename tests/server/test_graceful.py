@@ -94,6 +94,8 @@ def _is_refused(address: object) -> bool:
         connect(address).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return True
+    except ConnectionResetError:  # it was closed as we came
+        return False
     return False
 
 

@@ -85,7 +85,7 @@ class Conductor:
         except BaseException:  # no descriptor, say
             template.release(None)
             raise
-        spares = Spares()
+        spares = Spares(lambda: self.crank.post(self._engine.watch_spares))
         self.packer = codec.Packer(self.library, spares)
         self.ended = threading.Event()
         self.takes_calls = True  # until it is given up or has ended

@@ -82,8 +82,11 @@ class IteratorSource:
     """Any other iterable: pulled by a feeder thread, which may block alone.
 
     What it has pulled waits in a basket, which the crank takes away when all that was asked for is there, or a
-    millisecond after the first thing was put into it: an iterator that blocks holds nothing back. The feeder only puts,
-    the crank only takes, from the front, and only the crank writes what is asked for: so they need no lock.
+    millisecond after the first thing was put into it: an iterator that blocks holds nothing back.
+
+    They need no lock. The feeder only puts, and the crank only takes, from the front; only the crank writes what is
+    wanted. The feeder first puts and then looks whether that was all; the crank first writes what is wanted and then
+    looks whether there is something: so at least one of them sees what the other has done.
     """
 
     def __init__(
@@ -191,9 +194,7 @@ class IteratorSource:
                 size = 32 + len(value) if kind is str or kind is bytes else 32
                 self._basket.append(value)
             else:
-                packed = pack_or_refuse(value, self._packer)
-                size = size_of(packed)
-                self._basket.append(_Packed(packed))
+                size = self._put_packed(value)
             self._sizes.append(size)
             put += 1
             nbytes += size
@@ -201,9 +202,15 @@ class IteratorSource:
             if full or len(self._sizes) == 1:
                 self._notify(self._requests, full)
             if full:
+                value = None  # it may be large
                 self._wait_for_request(put, nbytes)
             if self._stopped:
                 return
+
+    def _put_packed(self, value: Any) -> int:
+        packed = pack_or_refuse(value, self._packer)
+        self._basket.append(_Packed(packed))
+        return size_of(packed)
 
     def _wait_for_request(self, put: int, nbytes: int) -> None:
         while not self._stopped and (put >= self._wanted or nbytes >= self._wanted_nbytes):

@@ -31,7 +31,7 @@ Tell = Callable[[Event], None]
 
 AGAIN = 0.002  # seconds, after which what found no room is sent again
 
-SPARED = 1.0  # seconds between two looks whether spare blocks are still of use
+SPARED = 1.0  # seconds after which spare blocks are given back, if none was used
 
 STANDING = 1_250_000_000  # ns after its last beat at which a loop stands still: a second, and the time to the next
 
@@ -277,30 +277,36 @@ class LocalEngine:
         member = self._members.get(number)
         if member is None:
             return
-        packing, pieces, block = codec.pack_span(items)
+        packing, pieces, beside = self._pack(items)
+        lent = beside if isinstance(beside, blocks.Written) else None
+        block: int | None = beside.fd if isinstance(beside, blocks.Written) else beside
         try:
             self._teach(member)
             if packing & channel.PARTS:  # else there is no handle among them
                 handles.send(member.end, codec.handles_of(items), send=partial(self._send_to, member))
-        except BaseException:
-            if block is not None:
+            kind = channel.CROWD if many else channel.SPAN
+            if many:
+                slot = member.crowds.add(span, first, len(items))
+            else:
+                slot = member.free.pop()
+                member.record.set_end(slot, span, len(items))
+                member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
+            head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
+            if lent is not None:
+                lent.looks += 1
+                if not many:
+                    member.lent[span] = lent
+            self._send_to(member, member.end, [head, *pieces], () if block is None else (block,))
+        finally:
+            if block is not None and lent is None:
                 os.close(block)
-            raise
-        kind = channel.CROWD if many else channel.SPAN
-        if many:
-            slot = member.crowds.add(span, first, len(items))
-        else:
-            slot = member.free.pop()
-            member.record.set_end(slot, span, len(items))
-            member.spans[span] = record.Recorded(member.record, slot, span, len(items)), first
-        head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
-        self._send_to(member, member.end, [head, *pieces], () if block is None else (block,))
-        if block is not None:
-            os.close(block)
-        if isinstance(items[0], blocks.Written):
-            items[0].looks += 1
-            if not many:
-                member.lent[span] = items[0]
+
+    def _pack(self, items: Sequence[Any]) -> tuple[int, list[bytes], int | blocks.Written | None]:
+        try:
+            return codec.pack_span(items)
+        except OSError:  # no descriptor, or no memory: of both, spares hold some
+            self._spares.drop()
+            return codec.pack_span(items)
 
     def _teach(self, member: Member) -> None:
         """Send what came into the library since, and cannot be read there."""
@@ -510,20 +516,23 @@ class LocalEngine:
         lent = member.lent.pop(span, None)
         if lent is not None and kind == channel.ENDED_AND_LEFT:
             lent.looks -= 1
-            if not self._watches_spares:
-                self._watches_spares = True
-                self._crank.call_later(SPARED, self._drop_spares)
         recorded, _ = member.spans.pop(span)
         member.free.append(recorded.slot)
         self._tell(SpanEnded(member.number, span, ran, seconds))
 
-    def _drop_spares(self) -> None:
-        """Keep the blocks that may be written again no longer than there is something to write."""
-        self._watches_spares = any(member.lent for member in self._members.values())
-        if self._watches_spares:
-            self._crank.call_later(SPARED, self._drop_spares)
-        else:
+    def watch_spares(self) -> None:
+        """There are some: keep them as long as they are used."""
+        if not self._watches_spares:
+            self._watches_spares = True
+            taken = self._spares.taken
+            self._crank.call_later(SPARED, lambda: self._drop_spares(taken))
+
+    def _drop_spares(self, taken: int) -> None:
+        self._watches_spares = False
+        if self._spares.taken == taken:
             self._spares.drop()
+        else:
+            self.watch_spares()
 
     def _end_crowds(self, member: Member, message: bytes) -> None:
         self._look(member)

@@ -23,7 +23,7 @@ from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import channel, handles
-from procoro.wire.blocks import refuse_large
+from procoro.wire.blocks import large_buffers
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
@@ -373,13 +373,14 @@ def _pack(obj: Any) -> Packed:
     if type(obj) is bytes and len(obj) > INLINE:
         return BYTES_OBJECT, [obj], ()
     if handles.here.collected is None:
+        buffers: list[pickle.PickleBuffer] = []
         try:
-            body = pickle.dumps(obj, 5, buffer_callback=refuse_large)
-            if len(body) <= INLINE:
+            body = pickle.dumps(obj, 5, buffer_callback=large_buffers(buffers))
+            if not buffers and len(body) <= INLINE:
                 return body + KINDS[SMALL_PICKLE]
-            return PICKLE, items.join(body, ()), ()
+            return PICKLE, items.join(body, [buffer.raw() for buffer in buffers]), ()
         except Exception:
-            pass  # there is more to it: a large buffer, a handle; or it cannot travel
+            pass  # there is a handle in it; or it cannot travel
     found: list[handles.Handle] = []
     before, handles.here.collected = handles.here.collected, found
     try:

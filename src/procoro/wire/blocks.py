@@ -1,7 +1,8 @@
 """Big payloads: one anonymous file each, written by the sender, mapped privately by the receiver.
 
 The receiver's objects (numpy arrays, say) look straight into the mapping, which lives as long as they do; it is
-private, so they can be written to. The file is written before it is sent and never truncated: no SIGBUS.
+private, so they can be written to. The file is written before it is sent, and is written again or made shorter only
+when nobody looks into it any more: no SIGBUS.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import errno
 import mmap
 import os
 import pickle
+import resource
 import struct
 import sys
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from procoro import kernel
@@ -20,11 +24,12 @@ from procoro import kernel
 BIG = 64 * 1024  # bytes, from which on a payload travels in a block
 ALIGNED = 64
 READ_AND_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
-UNTRACKED = sys.version_info >= (3, 13)  # before that, a mapping keeps a descriptor as long as it lives,
-COPIED = 4 * 1024 * 1024  # so that up to this size, of which there may be thousands, a copy is better
+UNTRACKED = sys.version_info >= (3, 13)  # before that, a mapping keeps a descriptor as long as it lives
+COPIED = 4 * 1024 * 1024  # bytes, up to which a copy is better then: there may be thousands
 WRITTEN = 1 << 20  # bytes, from which on an input is written into its block at once, and not copied twice
-MOST_HELD = 16  # of those, at a time: each holds a descriptor
-MOST_SPARE = 64 << 20  # bytes of all blocks that are kept
+MOST_HELD = 8  # of those, at a time: each holds a descriptor,
+LEFT_FREE = 64  # and none of the last ones
+MOST_SPARES, MOST_SPARE_BYTES = 4, 64 << 20
 
 LENGTH = struct.Struct("<Q")
 
@@ -49,16 +54,16 @@ class Parts:
 
 
 class Written(Parts):
-    """Parts that stand in a block, from which they are sent as often as need be.
+    """Parts that stand in a block already, from which they are sent as often as need be.
 
-    `looks`: how often they were sent to somebody who may still look into the block. When they are dropped and there is
-    nobody, the block is a spare.
+    `looks`: how often they were sent to somebody who may still look into the block. If that is 0 when they are dropped,
+    the block becomes a spare.
     """
 
-    __slots__ = ("_nbytes", "_spares", "fd", "looks")
+    __slots__ = ("__weakref__", "_nbytes", "_spares", "fd", "looks")
 
     def __init__(self, parts: Parts, spares: Spares) -> None:
-        """Raises OSError if there is no room, or many are held."""
+        """Raises OSError if there is no room, if enough are held, or if few more descriptors could be opened."""
         self.fd = -1
         if len(_held) >= MOST_HELD:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -66,8 +71,12 @@ class Written(Parts):
         self._nbytes = parts.nbytes
         self._spares = spares
         self.looks = 0
-        self.fd = write_parts([parts], spares.take())
-        _held.add(self.fd)
+        fd = write_parts([parts], spares)
+        if fd >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - LEFT_FREE:  # each is given the lowest free number
+            os.close(fd)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        self.fd = fd
+        _held.add(self)
 
     @property
     def nbytes(self) -> int:
@@ -80,38 +89,50 @@ class Written(Parts):
 
     def __del__(self) -> None:
         if self.fd >= 0:
-            _held.discard(self.fd)
             if self.looks:
                 os.close(self.fd)
             else:
                 self._spares.put(self.fd)
 
 
-_held: set[int] = set()  # descriptors of what is written and not yet dropped
+_held: weakref.WeakSet[Written] = weakref.WeakSet()
 
 
 class Spares:
     """Blocks that nobody looks into any more, to be written again: that takes a fifth of the time of a new one, for
-    which the kernel has to find and clear each page. For all threads; without a lock, since they come from finalizers.
+    which the kernel has to find and clear each page.
+
+    They come from finalizers, in any thread: so there is no lock, only steps that are whole by themselves. `tell` is
+    called when there is one more.
     """
 
-    def __init__(self) -> None:
-        self._fds: list[int] = []
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.taken = 0  # ever
+        self._tell = tell
+        self._blocks: list[tuple[int, int]] = []  # descriptors and bytes
         self._closed = False
+        _all.add(self)
 
     def take(self) -> int | None:
         """One of them, if there is one."""
         try:
-            return self._fds.pop()
+            fd, _ = self._blocks.pop()
         except IndexError:
             return None
+        self.taken += 1
+        return fd
 
     def put(self, fd: int) -> None:
         """Keep this one, or close it."""
-        if self._closed or sum(os.fstat(one).st_size for one in [fd, *self._fds]) > MOST_SPARE:
+        size, others = os.fstat(fd).st_size, list(self._blocks)
+        if len(others) >= MOST_SPARES or size + sum(nbytes for _, nbytes in others) > MOST_SPARE_BYTES:
             os.close(fd)
+            return
+        self._blocks.append((fd, size))
+        if self._closed:
+            self.drop()
         else:
-            self._fds.append(fd)
+            self._tell()
 
     def drop(self) -> None:
         """Give their memory back."""
@@ -124,44 +145,58 @@ class Spares:
         self.drop()
 
 
+_all: weakref.WeakSet[Spares] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """A child that the user forked has no use for its parent's blocks, and would keep their memory."""
+    for written in list(_held):
+        os.close(written.fd)
+        written.fd = -1
+    _held.clear()
+    for spares in _all:
+        spares.close()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 def large_buffers(buffers: list[pickle.PickleBuffer]) -> Callable[[pickle.PickleBuffer], bool]:
     """Small buffers stay in the pickle (a true answer), large ones are collected."""
-
-    def collect(buffer: pickle.PickleBuffer) -> bool:
-        if buffer.raw().nbytes < BIG:
-            return True
-        buffers.append(buffer)
-        return False
-
-    return collect
+    return partial(_collect, buffers)
 
 
-def refuse_large(buffer: pickle.PickleBuffer) -> bool:
-    """Likewise, but large ones are not taken: raises BufferError."""
+def _collect(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
     if buffer.raw().nbytes < BIG:
         return True
-    raise BufferError
+    buffers.append(buffer)
+    return False
 
 
-def write_bytes(pieces: Sequence[bytes | memoryview], spare: int | None = None) -> int:
-    """A block of these bytes, a new one if there is no `spare`; its descriptor.
+def write_bytes(pieces: Sequence[bytes | memoryview], spares: Spares | None = None) -> int:
+    """A block of these bytes, one of the spares if there is one; its descriptor.
 
     Raises OSError (ENOSPC, ENOMEM, EMFILE) if there is no room.
     """
+    spare = None if spares is None else spares.take()
     fd = kernel.shared_file("procoro-block") if spare is None else spare
     try:
-        os.lseek(fd, 0, os.SEEK_SET)
+        at = 0
         for piece in pieces:
             view = memoryview(piece)
             while view.nbytes:
-                view = view[os.write(fd, view[: 1 << 30]) :]
+                written = os.pwrite(fd, view[: 1 << 30], at)
+                at += written
+                view = view[written:]
+        if spare is not None:
+            os.ftruncate(fd, at)  # it would be mapped, or copied, as a whole
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-def write_parts(parts: Sequence[Parts], spare: int | None = None) -> int:
+def write_parts(parts: Sequence[Parts], spares: Spares | None = None) -> int:
     """A block of several pickles with their buffers, found again by the directory at its head."""
     at = 0
     directory = []
@@ -179,7 +214,7 @@ def write_parts(parts: Sequence[Parts], spare: int | None = None) -> int:
     head = pickle.dumps(directory, 5)
     head = LENGTH.pack(len(head)) + head
     head += bytes(-len(head) % ALIGNED)
-    return write_bytes([head, *pieces], spare)
+    return write_bytes([head, *pieces], spares)
 
 
 def map_bytes(fd: int) -> memoryview:

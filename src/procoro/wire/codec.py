@@ -8,7 +8,6 @@ a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one
 from __future__ import annotations
 
 import itertools
-import os
 import pickle
 import struct
 import types
@@ -151,14 +150,15 @@ class Packer:
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
+        buffers: list[pickle.PickleBuffer] = []
         if handles.here.collected is None:
             try:
-                data = pickle.dumps(value, 5, buffer_callback=blocks.refuse_large)
+                data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
                 if data.find(STACK_GLOBAL) < 0 or not (MAIN in data or CONNECTION in data or ASYNCIO in data):
-                    return data
+                    return self._beside(data, buffers) if buffers else data
             except Exception:
-                pass  # there is more to it: a large buffer, a handle, a lambda
-        buffers: list[pickle.PickleBuffer] = []
+                pass  # there is more to it: a handle, a lambda
+            buffers.clear()
         found: list[handles.Handle] = []
         before, handles.here.collected = handles.here.collected, found
         try:
@@ -170,17 +170,19 @@ class Packer:
                 self._library.add_definitions(definitions)
         finally:
             handles.here.collected = before
-        # The caller may change an array once the call has returned: take its bytes now.
+        if found:
+            return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
+        return self._beside(data, buffers) if buffers else data
+
+    def _beside(self, data: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Parts:
+        """A pickle and its buffers. The caller may change an array once the call has returned: take its bytes now."""
         raw = [buffer.raw() for buffer in buffers]
-        if not found and sum(map(len, raw)) >= blocks.WRITTEN:
+        if sum(map(len, raw)) >= blocks.WRITTEN:
             try:
                 return Written(Parts(data, raw), self._spares)
             except OSError:
                 pass  # there may be room when it is its turn
-        taken = list(map(bytes, raw))
-        if found:
-            return Carrying(data, taken, found)
-        return Parts(data, taken) if buffers else data
+        return Parts(data, list(map(bytes, raw)))
 
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes, set[str]]:
@@ -322,15 +324,18 @@ def fails(value: Any) -> bool:
 # ------------------------------------------------------------------------------------- a span's inputs
 
 
-def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | None]:
-    """The inputs of a span: how they are packed, as what bytes, or in which block. (See `channel` for the codes.)"""
+def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | Written | None]:
+    """The inputs of a span: how they are packed, as what bytes, or in which block (a new one, or that of an input).
+
+    See `channel` for the codes.
+    """
     from procoro.wire.channel import EACH, IN_BLOCK, INLINE, PARTS, PLAIN
 
     if isinstance(items, PlainInputs):
         packing, pieces = PLAIN, [pickle.dumps(list(items), 5)]
     elif not {bytes}.issuperset(map(type, items)) or max(map(len, items)) > BIG:
         if len(items) == 1 and isinstance(items[0], Written):
-            return PARTS | IN_BLOCK, [], os.dup(items[0].fd)
+            return PARTS | IN_BLOCK, [], items[0]
         parts = [item if isinstance(item, Parts) else Parts(item, ()) for item in items]
         return PARTS | IN_BLOCK, [], blocks.write_parts(parts)
     else:

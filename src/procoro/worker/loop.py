@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from procoro.worker.crowd import Model
 
 
-AWAKE = (
-    0.0002  # seconds for which a worker looks for more before it sleeps: to wake a core takes 50 us, and often twice
-)
+# Seconds for which a worker looks for more before it sleeps: to wake a core takes 50 us, and a single call wakes two
+AWAKE = 0.0002
 
 
 def run(fds: list[int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import io
 import os
 import pickle
@@ -206,6 +207,7 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
     if state["strays"] and Strays not in sys.meta_path:
         sys.meta_path.append(Strays)
     main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = builtins  # C code that imports (as `strptime` does) takes it from the globals
     main.__dict__.update(state["main"])
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
 
