@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from _thread import RLock  # not gevent's, where that has patched
 from typing import Any
 
 if sys.platform == "win32":
@@ -26,6 +27,11 @@ STORES_IN_ORDER = os.uname().machine in ("x86_64", "AMD64", "i686")
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 
 
+# Held while a module is imported late: a child that is forked meanwhile would have half of it, or wait for the rest
+importing = RLock()
+os.register_at_fork(before=importing.acquire, after_in_parent=importing.release, after_in_child=importing.release)
+
+
 def shared_file(name: str, size: int = 0) -> int:
     """A descriptor of anonymous shared memory, gone with its last holder: no name, no litter."""
     if not hasattr(os, "memfd_create"):
@@ -37,15 +43,17 @@ def shared_file(name: str, size: int = 0) -> int:
 
 def punch_hole(fd: int, start: int, size: int) -> None:
     """Give the memory of a part of a shared file back: it reads as zeros from now on. Whole pages only."""
+    libc = _libc()
     import ctypes
 
     # Where it cannot be given back, it is kept.
-    _libc().fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size))
+    libc.fallocate(fd, PUNCH_HOLE | KEEP_SIZE, ctypes.c_int64(start), ctypes.c_int64(size))
 
 
 @functools.cache
 def _libc() -> Any:
-    import ctypes
+    with importing:
+        import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
 

@@ -134,6 +134,56 @@ def test_a_forked_child_that_lets_go_of_the_pool_harms_nothing(script: Script) -
     )
 
 
+SLOW_CTYPES = """
+import os, time
+from pathlib import Path
+
+Path({begun!r}).touch()
+time.sleep(0.5)
+__file__ = os.path.join(os.path.dirname(os.__file__), "ctypes", "__init__.py")
+__path__ = [os.path.dirname(__file__)]
+exec(compile(Path(__file__).read_text(), __file__, "exec"))
+"""
+
+
+def test_a_fork_while_our_thread_imports(script: Script, tmp_path: Path) -> None:
+    """The child would have half of the module, or wait for the rest."""
+    begun = tmp_path / "begun"
+    (tmp_path / "ctypes").mkdir()
+    (tmp_path / "ctypes" / "__init__.py").write_text(SLOW_CTYPES.format(begun=str(begun)))
+    assert (
+        script(
+            f"""
+            import os, sys, time
+            from pathlib import Path
+            from procoro import Pool
+
+            sys.path.insert(0, {str(tmp_path)!r})
+
+            def long_calls(pool):
+                # Short ones are sent together, and what stands behind a long one is taken back: that needs ctypes.
+                assert [pool.submit(time.sleep, 0).get() for _ in range(30)]
+                return [pool.submit(time.sleep, seconds) for seconds in (0.3, 0, 0, 0)]
+
+            def wait(pool):
+                for result in long_calls(pool):
+                    result.get()
+
+            with Pool(1) as pool:
+                results = long_calls(pool)
+                while not Path({str(begun)!r}).exists():
+                    time.sleep(0.001)
+                if (pid := os.fork()) == 0:
+                    with Pool(1) as own:
+                        wait(own)
+                    os._exit(0)
+                print(os.waitpid(pid, 0)[1])
+            """
+        )
+        == "0\n"
+    )
+
+
 def test_a_fork_while_threads_submit(script: Script) -> None:
     """Every child, by `os.fork` or `multiprocessing`, can have a pool at once, whatever the threads were about."""
     assert (

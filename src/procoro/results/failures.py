@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
+from procoro.kernel import importing
 from procoro.results.waiting import stay_at_exit
 from procoro.wire import codec
 from procoro.wire.blocks import Parts
@@ -48,7 +49,8 @@ class Context:
 
 def error_of(fault: Fault, context: Context) -> BaseException:
     """The error for a call that ended without an outcome of its own."""
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     end = fault.how if isinstance(fault.how, WorkerEnd) else WorkerEnd(0, None)
     call = errors.FailedCall(
@@ -58,7 +60,8 @@ def error_of(fault: Fault, context: Context) -> BaseException:
 
 
 def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> BaseException:
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     match fault.kind:
         case FaultKind.CANCELLED:
@@ -84,7 +87,8 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
 
 
 def _gave_up(end: WorkerEnd, context: Context) -> BaseException:
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     if isinstance(end.failure, Failure):
         data = end.failure.load()
@@ -167,7 +171,8 @@ class _Shown:
 
 def exception_of(run: Run, failure: Failure, context: Context) -> BaseException:
     """The exception that a call raised, as it was; with the worker's traceback in its notes."""
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     data = failure.load()
     return rebuilt(
@@ -178,7 +183,8 @@ def exception_of(run: Run, failure: Failure, context: Context) -> BaseException:
 
 def rebuilt(data: ExceptionAsData, call: FailedCall) -> BaseException:
     """An exception as it was raised by this call, with the traceback of its process in its notes."""
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     error = data.rebuild()
     notes = getattr(error, "__notes__", None)
@@ -190,7 +196,8 @@ def rebuilt(data: ExceptionAsData, call: FailedCall) -> BaseException:
 
 def unpickling_error(number: int, attempt: int, cause: BaseException, context: Context) -> BaseException:
     """The error of a call whose result has arrived and cannot be rebuilt."""
-    from procoro import errors
+    with importing:
+        from procoro import errors
 
     call = errors.FailedCall(context.number(number), context.function, attempt, "...", 0, "")
     error = errors.ResultNotUnpicklable(f"{call}: its result cannot be unpickled: {cause!r}")

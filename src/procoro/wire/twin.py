@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 import pickle
 import sys
-import threading
 import types
 from collections.abc import Callable
 from typing import Any
 
+from procoro.kernel import importing
 from procoro.wire import handles
 
 Definition = tuple[str, int, bytes]  # a name of `__main__`, its version, its value
@@ -207,14 +206,10 @@ class Packer:
         return known
 
 
-_importing = threading.RLock()  # a child that is forked meanwhile would wait for ever for the import to end
-os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
-
-
 def _dumps(
     value: object, defining: str | None, buffers: Callable[[pickle.PickleBuffer], Any] | None
 ) -> tuple[bytes, set[str]]:
-    with _importing:
+    with importing:
         from procoro.wire.picklers import TwinPickler  # cloudpickle costs 20 ms, and most pools never need it
 
     file = io.BytesIO()
