@@ -154,10 +154,11 @@ def test_a_fork_while_our_thread_imports(script: Script, tmp_path: Path) -> None
     assert (
         script(
             f"""
-            import os, sys, time
+            import os, sys, time, warnings
             from pathlib import Path
             from procoro import Pool
 
+            warnings.simplefilter("ignore")
             sys.path.insert(0, {str(tmp_path)!r})
 
             def long_calls(pool):
