@@ -1,6 +1,8 @@
 """Arrays and other large things travel right, can be written to, and are given back."""
 
+import gc
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from procoro import Pool
-from procoro.errors import WorkerDied
+from procoro.errors import NotPicklable, WorkerDied
 from tests.promises import calls
 from tests.promises.looks import PATIENCE, outcomes, wait_until
 
@@ -182,6 +184,18 @@ def test_blocks_of_calls_that_were_cancelled_are_given_back() -> None:
         del result
         first.get(PATIENCE)
         wait_until(lambda: not blocks_held(), "no block is held", 20)
+
+
+def test_an_input_that_does_not_travel_keeps_none_of_its_neighbours() -> None:
+    """In a circle, they would wait for the collector."""
+    gc.disable()
+    try:
+        with Pool(1) as pool:
+            with pytest.raises(NotPicklable):
+                pool.map(total, [made(0), threading.Lock()])
+            wait_until(lambda: not blocks_held(), "no block is held", 20)
+    finally:
+        gc.enable()
 
 
 def test_a_spare_block_is_no_larger_than_what_is_written_into_it() -> None:

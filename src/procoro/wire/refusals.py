@@ -95,20 +95,19 @@ WORDS: dict[str, tuple[str, str]] = {
 
 def describe(value: Any, path: str) -> str:
     """Which part of a value cannot be packed, by its path, why, and the way out."""
-    why: Any = "it cannot be pickled as a whole"
+    why, too_deep = "it cannot be pickled as a whole", False
     try:
         packer = twin.Packer()
         with handles.collecting():
             _, names = packer.dumps(value)
             packer.definitions(names, again=False)
     except Exception as error:
-        why = error
+        # Not itself: its traceback holds this frame, and all that stands in those above, inputs and their blocks.
+        why, too_deep = str(error), isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
     try:
         found = _look(value, path, None, set())
     except RecursionError:
-        found = None
-        if isinstance(why, RecursionError) or isinstance(getattr(why, "__cause__", None), RecursionError):
-            found = f"{path}: it is nested too deeply for pickle; pass it flat"
+        found = f"{path}: it is nested too deeply for pickle; pass it flat" if too_deep else None
     return found or f"{path}: {_a(value)} cannot travel to another process ({why})"
 
 
