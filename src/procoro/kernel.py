@@ -5,6 +5,7 @@ procoro is made for Linux (x86-64 and ARM64). What another system lacks is refus
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import importlib
 import os
@@ -66,6 +67,9 @@ def original(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+poll = original("select", "poll")
+
+
 def occupy_standard() -> None:
     """Open /dev/null where a standard stream is closed: a descriptor of ours there would be taken for that stream."""
     for number in range(3):
@@ -81,15 +85,13 @@ def arm_lifeline(pipe: int) -> int:
     `PR_SET_PDEATHSIG` would not do: a worker's parent is the template, and it fires with the *thread* that forked.
     Signals belong to the open file description, so each process reopens the pipe and keeps the new descriptor.
     """
-    import fcntl
-
     own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(own, F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
-    poll = original("select", "poll")()
-    poll.register(own, 0)
-    if poll.poll(0):  # it was closed before we listened
+    looker = poll()
+    looker.register(own, 0)
+    if looker.poll(0):  # it was closed before we listened
         os._exit(1)
     return own
 

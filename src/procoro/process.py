@@ -116,7 +116,8 @@ class Process:
             _children.add(self)
             try:
                 child = self._child = Child(template, crank, call, _log, self._forget)
-                child.begin()
+                if not child.begin():
+                    _children.discard(self)
                 return child
             except BaseException:
                 broken, self._child = self._child, None

@@ -12,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,70 @@ def test_a_killed_template_takes_nobody_along(gate: Gate) -> None:
     assert (value.exitcode, death.exitcode) == (0, 255), "what nobody could learn, as in multiprocessing"
 
 
+def test_a_template_that_is_killed_while_a_start_waits_for_it() -> None:
+    assert started(calls.double, 1).result() == 2
+    stopped, values = template(), []
+    stopped.suspend()
+    starting = [threading.Thread(target=lambda: values.append(started(calls.double, 4).result())) for _ in range(4)]
+    for thread in starting:
+        thread.start()
+    wait_until(lambda: len(active_children()) == 0 and all(map(waits_for_a_template, starting)), "they wait for it")
+    stopped.kill()
+    for thread in starting:
+        thread.join(PATIENCE)
+    assert values == [8] * 4, "from another one"
+
+
+def waits_for_a_template(thread: threading.Thread) -> bool:
+    stack = traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
+    return any(frame.name == "_hear_start" for frame in stack)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_templates_killed_at_random_moments(seed: int) -> None:
+    chance, wrong = random.Random(seed), []
+
+    def start_some() -> None:
+        for number in range(25):
+            try:
+                value = started(calls.double, number).result(PATIENCE)
+            except ChildProcessError:  # three templates in turn were killed
+                continue
+            if value != 2 * number:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=start_some) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(chance.uniform(0, 0.1))
+        try:
+            template().kill()
+        except (ValueError, psutil.NoSuchProcess):  # there is none just now, or two
+            pass
+    assert wrong == [] and active_children() == []
+
+
+def test_threads_start_in_different_states() -> None:
+    def state_and_start(number: int) -> tuple[str | None, str]:
+        with turn:  # what a thread has set is there when it starts, and others start meanwhile
+            os.environ[VARIABLE] = str(number)
+            process = started(os.environ.get, VARIABLE)
+        return process.result(), str(number)
+
+    turn = threading.Lock()
+    others = threading.Thread(target=lambda: [started(calls.double, 1).result() for _ in range(20)])
+    others.start()
+    with ThreadPoolExecutor(4) as executor:
+        told = list(executor.map(state_and_start, range(40)))
+    others.join()
+    del os.environ[VARIABLE]
+    assert all(there == here for there, here in told)
+
+
+VARIABLE = "PROCORO_TEST"
+
+
 # ---------------------------------------------------------------------------------------------- waiting
 
 
@@ -363,11 +429,13 @@ def test_its_sentinel(gate: Gate) -> None:
     assert multiprocessing.connection.wait([process.sentinel], PATIENCE) == [process.sentinel]
 
 
-def test_a_callback_must_not_wait_for_it(gate: Gate) -> None:
-    process, said = started(calls.stand, gate), []
+def test_a_callback_may_start_one_and_must_not_wait_for_it(gate: Gate) -> None:
+    process, other, said = Process(target=calls.stand, args=(gate,)), Process(target=abs, args=(-3,)), []
 
     def callback(_: object) -> None:
-        for waits in (process.join, process.result, Process(target=abs, args=(1,)).start):
+        process.start()
+        other.start()
+        for waits in (process.join, process.result):
             try:
                 waits()
             except RuntimeError as error:
@@ -375,7 +443,8 @@ def test_a_callback_must_not_wait_for_it(gate: Gate) -> None:
 
     with Pool(1) as pool:
         pool.apply_async(abs, (1,), callback=callback).get(PATIENCE)
-        wait_until(lambda: len(said) == 3, "the callback has run")
+        wait_until(lambda: len(said) == 2, "the callback has run")
+    assert other.result(PATIENCE) == 3
     assert all(said) and active_children() == [process]
     gate.open()
     process.join()

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
 from procoro.wire import channel, codec, handles, parcel, twin
@@ -19,8 +20,8 @@ from procoro.worker import output, state
 
 ANSWER = 1.0  # seconds that the caller is given to say whether anybody has asked for the outcome
 
-# Without the search for the names of signals and handlers that is around it: 40 µs in a process just forked
-set_handler: Any = getattr(signal.signal, "__wrapped__", signal.signal)
+# Without the enums that `signal` puts around it: 20 page faults in a process just forked
+set_handler: Any = import_module("_signal").signal
 TERMINATION = signal.getsignal(signal.SIGTERM)  # of the template
 
 interrupted: list[int] = []  # a Ctrl-C that came before the call could take it
@@ -31,7 +32,7 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
     end_fd, stdin, stdout, stderr = fds
-    end = channel.End(fileno=end_fd)
+    end = channel.adopt(end_fd)
     os.dup2(stdin, 0)
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdin, stdout, stderr):

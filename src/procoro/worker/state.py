@@ -185,6 +185,9 @@ class Ahead:
         limits = cls.state["limits"]
         cls.state["limits"] = [(kind, limit) for kind, limit in limits if resource.getrlimit(kind) != limit]
         _put_on_what_is_plain(cls.state)
+        if cls.state["authkey"] is not None and "multiprocessing.process" in sys.modules:
+            _put_on_authkey(cls.state["authkey"])
+            cls.state["authkey"] = None
 
     @classmethod
     def complete(cls) -> dict[str, int] | None:
@@ -198,6 +201,13 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
     sys.path[:] = state["path"]
     sys.argv = state["argv"]
     sys.dont_write_bytecode = state["dont_write_bytecode"]
+    sys.setrecursionlimit(state["recursion"])
+    os.umask(state["umask"])
+    if state["cwd"] is not None:
+        try:
+            os.chdir(state["cwd"])
+        except OSError:
+            pass
     for variable in set(os.environb) - set(state["env"]):
         del os.environb[variable]
     for variable, value in state["env"].items():
@@ -213,13 +223,6 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
 
 
 def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
-    sys.setrecursionlimit(state["recursion"])
-    if state["cwd"] is not None:
-        try:
-            os.chdir(state["cwd"])
-        except OSError:
-            pass
-    os.umask(state["umask"])
     for kind, limit in state["limits"]:
         if resource.getrlimit(kind) != limit:
             try:
@@ -234,8 +237,12 @@ def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
         except Exception:
             pass
     if state["authkey"] is not None:
-        from multiprocessing import process
-
-        process.current_process().authkey = state["authkey"]
+        _put_on_authkey(state["authkey"])
     levels: dict[str, int] | None = state["levels"]
     return levels
+
+
+def _put_on_authkey(key: bytes) -> None:
+    from multiprocessing import process
+
+    process.current_process().authkey = key

@@ -19,6 +19,7 @@ from procoro import kernel
 from procoro.wire import channel, parcel
 from procoro.worker import loop, output, process, state
 
+fork, waitpid = kernel.original("os", "fork"), kernel.original("os", "waitpid")
 OWN_PATH = sys.path[1:]  # without where procoro is: see `_spawn`
 FEWEST = 4  # descriptors that come with a request: a connection and the standard streams
 
@@ -54,7 +55,7 @@ class Template:
         self._lifeline = lifeline
         self._has_state = False  # of the caller, for processes with one call
         self._children: dict[int, tuple[int, int]] = {}  # pidfd: ticket, pid
-        self._poll = kernel.original("select", "poll")()
+        self._poll = kernel.poll()
         self._poll.register(control, select.POLLIN)
 
     def run(self) -> None:
@@ -95,7 +96,7 @@ class Template:
             return
         process.interrupted.clear()
         try:
-            pid = kernel.original("os", "fork")()
+            pid = fork()
         except OSError as error:
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EAGAIN))
             for fd in fds:
@@ -107,14 +108,20 @@ class Template:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
             os.kill(pid, signal.SIGKILL)
-            kernel.original("os", "waitpid")(pid, 0)
+            waitpid(pid, 0)
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EMFILE))
             for fd in fds:
                 os.close(fd)
             return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
-        channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
+        own = channel.adopt(fds.pop(0))
+        try:
+            started = channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)
+            channel.send(self._control if life is loop.run else own, [started], [pidfd])
+        except OSError:
+            pass  # nobody waits for it any more
+        own.close()
         for fd in fds:
             os.close(fd)
 
@@ -122,7 +129,7 @@ class Template:
         self._poll.unregister(pidfd)
         os.close(pidfd)
         ticket, pid = self._children.pop(pidfd)
-        self._tell(channel.EXITED, ticket, kernel.original("os", "waitpid")(pid, 0)[1])
+        self._tell(channel.EXITED, ticket, waitpid(pid, 0)[1])
 
     def _tell(self, kind: bytes, ticket: int, number: int) -> None:
         try:
@@ -133,7 +140,6 @@ class Template:
     def _become(self, life: Callable[[list[int]], int], fds: list[int]) -> None:
         status = 1
         try:
-            gc.unfreeze()
             self._control.close()
             for pidfd in self._children:
                 os.close(pidfd)
