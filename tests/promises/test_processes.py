@@ -966,6 +966,24 @@ def test_ctrl_c_in_a_join(start: Start, gate: Gate) -> None:
     wait_until(lambda: all(map(gone, pids)), "all gone", SECONDS)
 
 
+def test_who_ignores_ctrl_c_has_children_that_do(script: Script) -> None:
+    """As a program in the background of a shell without job control."""
+    said = script(
+        """
+        import os, signal
+        from procoro import Process
+        def interrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            return 8
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        process = Process(target=interrupted)
+        process.start()
+        print(process.result(), process.exitcode)
+        """
+    )
+    assert said == "8 0\n"
+
+
 def test_an_interrupt_of_the_parent_alone_once_and_twice(start: Start, gate: Gate) -> None:
     """Once: it still waits for its processes, as at any end. Twice: they are terminated."""
     process = start(FAMILY % "threading.Event().wait()", gate.folder)

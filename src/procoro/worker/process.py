@@ -6,7 +6,6 @@ import atexit
 import os
 import pickle
 import select
-import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,9 +19,9 @@ from procoro.worker import output, state
 
 ANSWER = 1.0  # seconds that the caller is given to say whether anybody has asked for the outcome
 
-# Without the enums that `signal` puts around it: 20 page faults in a process just forked
-set_handler: Any = import_module("_signal").signal
-TERMINATION = signal.getsignal(signal.SIGTERM)  # of the template
+# `signal` puts enums around it, which it looks up: 20 page faults in a process just forked
+signals: Any = import_module("_signal")
+TERMINATION = signals.getsignal(signals.SIGTERM)  # of the template
 
 interrupted: list[int] = []  # a Ctrl-C that came before the call could take it
 
@@ -39,8 +38,8 @@ def run(fds: list[int]) -> int:
         os.close(fd)
     levels = state.Ahead.complete()
     output.ForwardLogging(end, levels)
-    if TERMINATION is not signal.SIG_DFL:
-        set_handler(signal.SIGTERM, signal.SIG_DFL)
+    if TERMINATION != signals.SIG_DFL:
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
     code = 1
     try:
         code = OneCall(end).run()
@@ -93,7 +92,7 @@ class OneCall:
         global current
         about, call = _receive(self._end)
         (state.name, state.numbers, state.daemon, authkey), heeds_interrupts, definitions = about()
-        set_handler(signal.SIGINT, signal.default_int_handler if heeds_interrupts else signal.SIG_IGN)
+        signals.signal(signals.SIGINT, signals.default_int_handler if heeds_interrupts else signals.SIG_IGN)
         if interrupted and heeds_interrupts:
             raise KeyboardInterrupt
         if authkey is not None:
@@ -201,4 +200,4 @@ def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
 
 
 def _ignore_interrupts() -> None:
-    set_handler(signal.SIGINT, signal.SIG_IGN)
+    signals.signal(signals.SIGINT, signals.SIG_IGN)
