@@ -25,6 +25,8 @@ MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
 STORES_IN_ORDER = os.uname().machine in ("x86_64", "AMD64", "i686")
+NO_LIMIT = 1 << 60  # bytes: what cgroups v1 call no limit is above that
+LIMITS_LAST = 2.0  # seconds between two looks at the limits of cgroups; what they hold is looked at each time
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 
 
@@ -122,8 +124,7 @@ def barrier() -> None:
 
 def umask() -> int:
     """This process's umask, read without changing it."""
-    with open("/proc/self/status", "rb", 0) as file:
-        umask = file.read(1024).partition(b"\nUmask:")[2].partition(b"\n")[0]
+    umask = _read("/proc/self/status").partition(b"\nUmask:")[2].partition(b"\n")[0]
     return int(umask, 8) if umask else 0o022
 
 
@@ -144,8 +145,7 @@ def cores() -> int:
 def started(pid: int) -> int:
     """When a process started, in the kernel's ticks; 0 if it is dead. With its pid, that names it for good."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in b"ZX" else int(fields[19])
@@ -154,8 +154,7 @@ def started(pid: int) -> int:
 def starved(pid: int) -> int:
     """For how long a process's main thread has been ready to run, and had no core: ns; 0 if nobody can tell."""
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as file:
-            return int(file.read().split()[1])
+        return int(_read(f"/proc/{pid}/schedstat").split()[1])
     except (OSError, IndexError):
         return 0
 
@@ -163,8 +162,7 @@ def starved(pid: int) -> int:
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 if it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(_read(f"/proc/{pid}/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
 
@@ -176,23 +174,28 @@ def memory_left() -> tuple[int, int]:
     """
     total = left = sys.maxsize
     try:
-        with open("/proc/meminfo", "rb") as file:
-            for line in file:
-                if line.startswith(b"MemTotal:"):
-                    total = int(line.split()[1]) * 1024
-                elif line.startswith(b"MemAvailable:"):
-                    left = int(line.split()[1]) * 1024
-                    break
+        lines = _read("/proc/meminfo").splitlines()
+        sizes = {name: int(size[:-3]) * 1024 for name, _, size in (line.partition(b":") for line in lines[:3])}
+        total, left = sizes[b"MemTotal"], sizes[b"MemAvailable"]
     except OSError:
         pass
-    for folder in _cgroups("memory"):
-        limit = _number(f"{folder}/memory.max") or _number(f"{folder}/memory.limit_in_bytes")
+    for folder, limit in _memory_limits(int(time.monotonic() // LIMITS_LAST)):
         used = _number(f"{folder}/memory.current") or _number(f"{folder}/memory.usage_in_bytes")
-        if limit and used is not None and limit - used < left:
+        if used is not None and limit - used < left:
             room = limit - used + _cached(folder)
             if room < left:
                 left, total = room, limit
     return left, total
+
+
+@functools.lru_cache(1)
+def _memory_limits(when: int) -> list[tuple[str, int]]:
+    """The cgroups with a limit to our memory, and their limits, as they are at some time."""
+    limits = [
+        (folder, _number(f"{folder}/memory.max") or _number(f"{folder}/memory.limit_in_bytes"))
+        for folder in _cgroups("memory")
+    ]
+    return [(folder, limit) for folder, limit in limits if limit is not None and limit < NO_LIMIT]
 
 
 def _cached(folder: str) -> int:
@@ -248,18 +251,22 @@ def cgroup_folders(controller: str, groups: str, mounts: str) -> list[str]:
 def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for memory since it started."""
     try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
+        return int(_read("/proc/vmstat").partition(b"\noom_kill ")[2].partition(b"\n")[0] or 0)
     except OSError:
-        pass
-    return 0
+        return 0
 
 
 def _number(path: str) -> int | None:
     try:
-        with open(path) as file:
-            return int(file.read())
+        return int(_read(path))
     except (OSError, ValueError):
         return None
+
+
+def _read(path: str) -> bytes:
+    """A small file, in as few calls as can be: each gives the GIL away, and who computes keeps it for 5 ms."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)
