@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+KEEN = 0.0001  # seconds for which it looks before it sleeps, if the last sleep, waking included, was
+SHORT = 0.0002  # shorter than that
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
 STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped,
 RESUMED = 0.1  # and only so many of them count
@@ -53,6 +55,7 @@ class Crank:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(wake_write, False)
         self._awake = False
+        self._keen = False  # to look again and again
         self._turned: list[Turned] = []
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -151,15 +154,7 @@ class Crank:
             with self._lock:
                 if not self.users and not self._calls:
                     break
-            timeout = None
-            if self._calls:
-                timeout = 0.0
-            elif wake_at is not None:
-                timeout = min(max(wake_at - self.now(), 0.0), LONGEST_LOOK)
-            self._awake = False
-            if self._calls:
-                timeout = 0.0
-            for key, _ in self._selector.select(timeout):
+            for key, _ in self._wait(None if wake_at is None else min(max(wake_at - self.now(), 0.0), LONGEST_LOOK)):
                 self._call(key.data)
             self._awake = True
             self._call_all()
@@ -176,6 +171,24 @@ class Crank:
         while self._later:  # nobody waits for its time any more
             self._call(heapq.heappop(self._later)[2])
         self._close()
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for a post, for descriptors, or for so many seconds; what can be read.
+
+        While waits turn out to be short, this looks again and again for a while before it sleeps: to be woken takes
+        longer, 50 µs on some machines (as KVM's halt polling does, for the same reason).
+        """
+        began = time.monotonic()
+        while True:
+            ready = self._selector.select(0.0)
+            if ready or self._calls:
+                return ready
+            if not self._keen or time.monotonic() - began > KEEN:
+                break
+        self._awake = False
+        ready = self._selector.select(0.0 if self._calls else timeout)
+        self._keen = time.monotonic() - began < SHORT
+        return ready
 
     def _close(self) -> None:
         self._selector.close()

@@ -2,7 +2,9 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from procoro.results import Result
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
-from tests.promises.looks import PATIENCE, kill, template
+from tests.promises.looks import PATIENCE, kill, template, wait_until
 
 
 def in_thread(call: Callable[[], Any]) -> Any:
@@ -245,3 +247,16 @@ def test_the_number_of_workers_is_what_was_asked(number: int, gate: Gate) -> Non
         gate.close()
         for result in results:
             result.get(PATIENCE)
+
+
+def test_an_idle_pool_sleeps_also_when_it_was_busy_just_now() -> None:
+    """Its thread looks again and again only while answers come within a fraction of a millisecond."""
+    with Pool(2) as pool:
+        for number in range(300):
+            assert pool.submit(abs, -number).get(PATIENCE) == number
+        (thread,) = [thread for thread in threading.enumerate() if thread.name == "procoro"]
+        status = Path(f"/proc/self/task/{thread.native_id}/stat")
+        wait_until(lambda: status.read_text().rpartition(")")[2].split()[0] == "S", "it sleeps")
+        spent = time.process_time()
+        threading.Event().wait(1.0)
+        assert time.process_time() - spent < 0.05
