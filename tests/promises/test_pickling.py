@@ -16,13 +16,14 @@ import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from procoro import Pool, errors
 from procoro.errors import NotPicklable
+from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
 from tests.promises.looks import PATIENCE, errors_in, outcomes
@@ -111,6 +112,90 @@ def test_what_is_shared_within_one_call_is_shared_there(pool: Pool) -> None:
     # and between two calls, nothing is:
     assert pool.map(lambda x: x.append(2) or len(x), [shared, shared], chunksize=2) == [2, 2]
     assert shared == [1]
+
+
+class Row(NamedTuple):
+    number: int
+    name: str
+
+
+ROWS: list[list[Any]] = [
+    [{"id": number, "name": f"row {number}", "score": number / 2, "none": None} for number in range(300)],
+    [[number, b"x" * number] for number in range(300)],
+    [(number, True, "ü" * number) for number in range(300)],
+    [{number: number} for number in range(200)] + [{}],  # the last is empty
+    [[]] * 300,
+    [{"wide": 0, **dict.fromkeys(range(100), 1.5)}] * 40,
+    [{"long": "x" * 300_000}, {"long": b"y" * 300_000}, {"short": 1}] * 3,
+    [Row(1, "a"), Row(2, "b")],
+    [collections.OrderedDict(b=1, a=2), collections.Counter("aab"), collections.defaultdict(int, a=3)],
+    [{"a": 1}, [1], (1,), 1, "a", None],
+    [{"a": 1}, {"a": [1]}, {"a": {"b": 2}}],
+    [[1], [[1], (2, [3])]],
+    [{("a", 1): 1}, {frozenset((1,)): 2}],
+]
+
+
+@pytest.mark.parametrize("model", ["serial", "threads"])
+@pytest.mark.parametrize("rows", ROWS, ids=range(len(ROWS)))
+def test_rows(model: str, rows: list[Any]) -> None:
+    with Pool(1, model=model) as pool:
+        for back in (
+            pool.map(same, rows, chunksize=10),
+            list(pool.imap(same, rows)),
+            list(pool.imap(same, iter(rows))),
+            pool.starmap(same, [(row,) for row in rows]),
+            [pool.submit(same, row).get() for row in rows[-3:]],
+        ):
+            expected = rows[-len(back) :]
+            assert back == expected and list(map(type, back)) == list(map(type, expected))
+            assert [list(one) for one in back if isinstance(one, dict)] == [
+                list(one) for one in expected if isinstance(one, dict)
+            ], "in their order"
+
+
+def spoil(row: Any) -> int:
+    """It changes what it was given, as it was given for the first time."""
+    if isinstance(row, list):
+        row.append("spoilt")
+        return len(row)
+    row["spoilt"] = True
+    return len(row)
+
+
+@pytest.mark.parametrize("row", [{"a": 1, "b": 2}, [1, 2]], ids=["dict", "list"])
+def test_each_call_has_a_row_of_its_own(pool: Pool, row: Any) -> None:
+    assert pool.map(spoil, [row] * 50, chunksize=50) == [3] * 50
+    assert list(pool.imap(spoil, [row] * 50)) == list(pool.imap(spoil, iter([row] * 50))) == [3] * 50
+    assert len(row) == 2
+
+
+def spoil_and_raise(row: Any) -> None:
+    spoil(row)
+    if len(row) > 3:
+        raise AssertionError("not as it was")
+    raise ValueError("spoilt")
+
+
+@pytest.mark.parametrize("model", ["serial", "threads"])
+@pytest.mark.parametrize("rows", [[{"a": n, "b": 2} for n in range(50)], [[n, 2] for n in range(50)]])
+def test_an_error_tells_the_row_as_it_was(model: str, rows: list[Any]) -> None:
+    with Pool(1, model=model, retries=1) as pool:
+        for outcome, row in zip(outcomes(pool.imap(spoil_and_raise, rows)), rows, strict=True):
+            assert isinstance(outcome, ValueError) and (call := errors.failed_call(outcome)) and call.input == repr(row)
+
+
+def test_rows_are_those_of_when_they_were_pulled(gate: Gate) -> None:
+    rows = [{"gate": None, "n": number} for number in range(100)]
+    with Pool(1) as pool:
+        pool.submit(calls.stand, gate)
+        gate.reached()
+        result = pool.map_async(same, rows, chunksize=100)
+        pool.submit(abs, 1).running()  # by then the crank has pulled them
+        for row in rows:
+            row["n"] = -1
+        gate.open()
+        assert [row["n"] for row in result.get(PATIENCE)] == list(range(100))
 
 
 @pytest.mark.parametrize("size", [10, 200_000], ids=["small", "in a block"])

@@ -55,12 +55,11 @@ class SequenceSource:
             self.stop(drop=False)
 
     def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Sequence[Any], int]:
-        plain = codec.plain_size(values, self._shape)
-        if plain is not None:
-            while plain is not None and plain > nbytes and len(values) > 1:
-                values = values[: max(1, len(values) * nbytes // plain)]
-                plain = codec.plain_size(values, self._shape)
-            return codec.PlainInputs(values), plain or 0
+        while (plain := codec.plain_inputs(values, self._shape)) is not None:
+            _, size = plain
+            if size <= nbytes or len(values) == 1:
+                return plain
+            values = values[: max(1, len(values) * nbytes // size)]
         inputs, size = codec.PackedInputs(), 0
         for value in values:
             packed = pack_or_refuse(value, self._packer)

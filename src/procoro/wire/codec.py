@@ -1,7 +1,7 @@
 """Calls and outcomes as bytes.
 
-Plain scalars of a span are pickled together; anything that can be shared or mutated is pickled by itself, so that
-calls stay independent. An outcome is one pickle of protocol 3 without its STOP: such pickles can be joined, and
+Plain scalars of a span are pickled together, and so are copies of small rows of them (dicts, lists, tuples); anything
+else that can be shared or mutated is pickled by itself, so that calls stay independent. An outcome is one pickle of protocol 3 without its STOP: such pickles can be joined, and
 a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one).
 """
 
@@ -34,8 +34,12 @@ ONE, STAR, FULL, CARRIED, SINGLE = range(5)
 NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, type)
 
 
+ROWS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy, tuple: tuple}  # how each is copied
+WIDEST = 64  # fields of a row: wider ones are not looked through
+
+
 class PlainInputs(list[Any]):
-    """Scalars, or tuples of them, not yet pickled: they cannot change, and cannot fail to pickle."""
+    """Scalars, or rows of them that nobody else has, not yet pickled: they cannot change, nor fail to pickle."""
 
 
 class PackedInputs(list[Any]):
@@ -301,6 +305,31 @@ def plain_size(values: Sequence[Any], shape: int) -> int | None:
     elif types & LONG_SCALARS:
         size += sum(len(value) for value in values if isinstance(value, (str, bytes)))
     return size
+
+
+def plain_inputs(values: Sequence[Any], shape: int) -> tuple[PlainInputs, int] | None:
+    """Inputs that need not be pickled one by one, and their bytes, about; None if others are among them."""
+    size = plain_size(values, shape)
+    if size is not None:
+        return PlainInputs(values), size
+    return _rows(values) if shape == ONE else None
+
+
+def _rows(values: Sequence[Any]) -> tuple[PlainInputs, int] | None:
+    """Dicts, or lists, or tuples, with a few scalars each: copied, so that nobody else can change them."""
+    kind = type(values[0])
+    if kind not in ROWS or not {kind}.issuperset(map(type, values)) or max(map(len, values)) > WIDEST:
+        return None
+    try:
+        fields = list(itertools.chain.from_iterable(map(dict.values, values) if kind is dict else values))
+        names = itertools.chain.from_iterable(values) if kind is dict else ()
+        if not (SCALARS.issuperset(map(type, fields)) and SCALARS.issuperset(map(type, names))):
+            return None
+        long = [field for field in fields if type(field) in LONG_SCALARS]
+        nbytes = 128 * len(values) + 32 * len(fields) + sum(map(len, long))
+        return PlainInputs(map(ROWS[kind], values)), nbytes
+    except RuntimeError:  # another thread is changing one
+        return None
 
 
 def describe_failure_to_pack(value: Any, path: str) -> str:

@@ -158,7 +158,7 @@ class Feed:
         if body and len(body) <= BIG:
             return record.VALUE, body
         span = call.crowd.span
-        kind, body, _ = outcomes.awkward(self._worker, value, body, False, span.inputs[call.at], span)
+        kind, body, _ = outcomes.awkward(self._worker, value, body, False, call.at, span)
         return outcomes.fit(self._worker, kind, body)
 
     def pack_failure(self, call: Call, error: BaseException) -> tuple[int, bytes]:
@@ -168,7 +168,7 @@ class Feed:
         if self._printed:
             self._flush()
         span = call.crowd.span
-        body = outcomes.failure(self._worker, error, span.inputs[call.at], span)
+        body = outcomes.failure(self._worker, error, call.at, span)
         return outcomes.fit(self._worker, record.FAILURE, body)
 
     def _leave(self, error: BaseException) -> None:

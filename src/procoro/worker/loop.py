@@ -54,7 +54,7 @@ def run(fds: list[int]) -> int:
 class Span:
     """Calls that were sent together."""
 
-    __slots__ = ("block", "call", "inputs", "load", "number", "shape", "slot")
+    __slots__ = ("block", "call", "inputs", "load", "number", "originals", "packed", "shape", "slot")
 
     def __init__(
         self,
@@ -65,6 +65,7 @@ class Span:
         load: Callable[[Any], Any] | None,
         call: Callable[[Any], Any],
         block: weakref.ref[mmap] | None,
+        packed: memoryview | None = None,
     ) -> None:
         self.block = block  # the mapping of its inputs, as long as anything looks into it; None: nothing does
         self.number = number
@@ -73,6 +74,18 @@ class Span:
         self.inputs = inputs
         self.load = load  # makes an input of what came; None: it came as it is
         self.call = call  # runs the function with what came
+        self.packed = packed  # all inputs, if calls may change them
+        self.originals: list[Any] | None = None
+
+    def given(self, at: int) -> Any:
+        """The input of a call as it came: the call may have changed it since."""
+        if self.load is not None:
+            return self.load(self.inputs[at])
+        if self.packed is None:
+            return self.inputs[at]
+        if self.originals is None:
+            self.originals = pickle.loads(self.packed)
+        return self.originals[at]
 
 
 class Worker:
@@ -203,6 +216,7 @@ class Worker:
         data = memoryview(message)[channel.SPAN_HEAD.size :]
         load: Callable[[Any], Any] | None = None
         block: weakref.ref[mmap] | None = None
+        packed: memoryview | None = None
         try:
             if packing & channel.IN_BLOCK:
                 data = blocks.map_received(fds)
@@ -222,8 +236,10 @@ class Worker:
                 load = pickle.loads
             elif packing & ~channel.IN_BLOCK == channel.PARTS:
                 load = _call
+            elif inputs and type(inputs[0]) in (dict, list):
+                packed = data
         self.memory.header[record.LOADED] = number
-        return Span(number, slot, shape, inputs, load, calling.caller(function, shape, load), block)
+        return Span(number, slot, shape, inputs, load, calling.caller(function, shape, load), block, packed)
 
     def _say(self, pieces: list[bytes], fds: Sequence[int] = ()) -> None:
         """Send a message, unless a call has closed our end: its number may be that of a file of the user's by now."""

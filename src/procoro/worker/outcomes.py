@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 RING = 0.016
 
 
-def failure(worker: Worker, error: BaseException, given: Any, span: Span) -> bytes:
+def failure(worker: Worker, error: BaseException, at: int, span: Span) -> bytes:
     """The exception of a call, packed."""
     if os.getpid() != worker.pid:
         raise error  # a call forked, and its child raised: it ends as any program would
     try:
-        shown = codec.short(given if span.load is None else span.load(given), span.shape)
+        shown = codec.short(span.given(at), span.shape)
     except BaseException:  # the input itself does not unpickle: that is the error
         shown = "..."
     return _pack(error, shown)
@@ -39,9 +39,7 @@ def _pack(error: BaseException, shown: str = "...") -> bytes:
         return pack_failure(RemoteError(f"{name}: it cannot be packed: {type(bad).__name__}"), shown)
 
 
-def awkward(
-    worker: Worker, value: Any, packed: bytes, was_big: bool, given: Any, span: Span
-) -> tuple[int, bytes, bool]:
+def awkward(worker: Worker, value: Any, packed: bytes, was_big: bool, at: int, span: Span) -> tuple[int, bytes, bool]:
     """Record a value that is large, or that C's pickler refuses (`packed` is empty); or perhaps not, if the last
     one was large. Also says whether to expect large ones."""
     if isinstance(value, Coroutine):  # of a plain function that returned it
@@ -50,7 +48,7 @@ def awkward(
         try:
             value, packed = asyncio.run(value), b""
         except BaseException as error:
-            return record.FAILURE, failure(worker, error, given, span), False
+            return record.FAILURE, failure(worker, error, at, span), False
     try:
         if not packed and not was_big:
             packed = codec.pack_value(value)

@@ -44,7 +44,7 @@ def run(worker: Worker, span: Span) -> int:
         try:
             value = call(given)
         except BaseException as error:
-            kind, body = FAILURE, outcomes.failure(worker, error, given, span)
+            kind, body = FAILURE, outcomes.failure(worker, error, at, span)
         else:
             kind, body = VALUE, b""
             if type(value) is int and -INT <= value < INT and position < room and not printed:
@@ -57,7 +57,7 @@ def run(worker: Worker, span: Span) -> int:
                 except BaseException:
                     pass
                 if not 0 < len(body) <= BIG:
-                    kind, body, big = outcomes.awkward(worker, value, body, big, given, span)
+                    kind, body, big = outcomes.awkward(worker, value, body, big, at, span)
                     worker.returns_large = big
             value = None
         if body:
