@@ -1,8 +1,8 @@
 """Calls and outcomes as bytes.
 
-Plain scalars of a span are pickled together, and so are copies of small rows of them (dicts, lists, tuples); anything
-else that can be shared or mutated is pickled by itself, so that calls stay independent. An outcome is one pickle of protocol 3 without its STOP: such pickles can be joined, and
-a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one).
+Plain scalars of a span are pickled together, and so are copies of small rows of them (dicts, lists, tuples). Anything
+else is pickled by itself, so that calls stay independent. An outcome is one pickle of protocol 3 without its STOP: such
+pickles can be joined, and a thousand of them are loaded in one go (18 ns an int, against 250 ns one by one).
 """
 
 from __future__ import annotations
