@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import importlib
+import io
 import os
 import signal
 import sys
@@ -174,10 +175,11 @@ def memory_left() -> tuple[int, int]:
     """
     total = left = sys.maxsize
     try:
-        lines = _read("/proc/meminfo").splitlines()
-        sizes = {name: int(size[:-3]) * 1024 for name, _, size in (line.partition(b":") for line in lines[:3])}
-        total, left = sizes[b"MemTotal"], sizes[b"MemAvailable"]
-    except OSError:
+        memory = _read("/proc/meminfo")
+        total, left = (
+            int(memory.partition(name)[2].split(None, 1)[0]) * 1024 for name in (b"MemTotal:", b"MemAvailable:")
+        )
+    except (OSError, IndexError):
         pass
     for folder, limit in _memory_limits(int(time.monotonic() // LIMITS_LAST)):
         used = _number(f"{folder}/memory.current") or _number(f"{folder}/memory.usage_in_bytes")
@@ -251,9 +253,13 @@ def cgroup_folders(controller: str, groups: str, mounts: str) -> list[str]:
 def out_of_memory_kills() -> int:
     """How many processes the kernel has killed for memory since it started."""
     try:
-        return int(_read("/proc/vmstat").partition(b"\noom_kill ")[2].partition(b"\n")[0] or 0)
+        with open("/proc/vmstat", "rb") as file:
+            for line in file:
+                if line.startswith(b"oom_kill "):
+                    return int(line.split()[1])
     except OSError:
-        return 0
+        pass
+    return 0
 
 
 def _number(path: str) -> int | None:
@@ -265,8 +271,5 @@ def _number(path: str) -> int | None:
 
 def _read(path: str) -> bytes:
     """A small file, in as few calls as can be: each gives the GIL away, and who computes keeps it for 5 ms."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 1 << 16)
-    finally:
-        os.close(fd)
+    with io.FileIO(path) as file:
+        return file.read(1 << 16)

@@ -116,8 +116,7 @@ class Process:
             _children.add(self)
             try:
                 child = self._child = Child(template, crank, call, _log, self._forget)
-                if not child.begin():
-                    _children.discard(self)
+                child.begin()
                 return child
             except BaseException:
                 broken, self._child = self._child, None

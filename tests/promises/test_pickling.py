@@ -23,6 +23,7 @@ import pytest
 
 from procoro import Pool, errors
 from procoro.errors import NotPicklable
+from procoro.wire import codec
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
@@ -183,6 +184,65 @@ def test_an_error_tells_the_row_as_it_was(model: str, rows: list[Any]) -> None:
     with Pool(1, model=model, retries=1) as pool:
         for outcome, row in zip(outcomes(pool.imap(spoil_and_raise, rows)), rows, strict=True):
             assert isinstance(outcome, ValueError) and (call := errors.failed_call(outcome)) and call.input == repr(row)
+
+
+class Tracked:
+    living = 0
+
+    def __init__(self) -> None:
+        Tracked.living += 1
+
+    def __del__(self) -> None:
+        Tracked.living -= 1
+
+
+def keeps_in_its_row(row: Any) -> int:
+    """How many are alive that calls have put into their rows, this one's too."""
+    row["kept"] = Tracked()
+    return Tracked.living
+
+
+@pytest.mark.parametrize("model", ["serial", "threads"])
+def test_what_a_call_puts_into_its_row_goes_with_it(model: str) -> None:
+    with Pool(1, model=model, concurrency=None if model == "serial" else 1) as pool:
+        assert max(pool.map(keeps_in_its_row, [{"a": 1}] * 200, chunksize=200)) <= 2
+
+
+def test_rows_that_another_thread_changes_harm_no_other_call(pool: Pool) -> None:
+    rows: list[Any] = [[number, number] for number in range(3000)]
+    over, lock = threading.Event(), threading.Lock()
+
+    def change() -> None:
+        while not over.is_set():
+            for row in rows:
+                row[1] = lock
+            for row in rows:
+                row[1] = row[0]
+
+    changing = threading.Thread(target=change)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    changing.start()
+    try:
+        for _ in range(20):
+            for outcome, row in zip(outcomes(pool.imap(same, rows)), rows, strict=True):
+                assert isinstance(outcome, NotPicklable) or outcome == [row[0], row[0]]
+    finally:
+        over.set()
+        changing.join()
+        sys.setswitchinterval(interval)
+
+
+def test_long_names_in_rows_are_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[int] = []
+    monkeypatch.setattr(codec, "pack_span", lambda items, pack=codec.pack_span: spans.append(len(items)) or pack(items))
+    rows = [{f"{number:06d}" * 10_000: 1} for number in range(100)]
+    with Pool(1) as pool:
+        pool.map(abs, range(1000))
+        assert pool.map(len, rows) == [1] * 100
+        spans.clear()
+        assert pool.map(len, rows) == [1] * 100
+    assert max(spans) <= 10, "of 60 KB each, and a packet holds half a MiB"
 
 
 def test_rows_are_those_of_when_they_were_pulled(gate: Gate) -> None:

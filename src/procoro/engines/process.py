@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import select
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -47,6 +46,8 @@ class Child:
     Holds two descriptors while it lives, its pidfd alone from then until it is closed.
     """
 
+    ended = False  # also of one whose making was broken off
+
     def __init__(
         self,
         template: TemplateProcess,
@@ -61,16 +62,18 @@ class Child:
         self.changed = threading.Condition()
         self.begun = False  # it has been sent its call
         self.ended = False
+        self._there = False  # it has been forked
         self.failed: Exception | None = None  # why it could not be started
         self.lost = False  # it could not, because the template has died; another may
         self.asked = False  # somebody has asked for its outcome
         self.outcome: tuple[bytes, list[int]] | None = None  # its message; None: there is none
         self.opened: tuple[bool, Any] | None = None  # the outcome, as the front has opened it
         self.status: int | None = None  # as `wait` gives it; None if nobody could learn it
-        self._attended = False  # by the crank; before, its end is the caller's
         self._arrived: list[int] = []  # handles that came before its outcome
         self._template = template
         self._call: Call | None = call
+        self._state = call.state
+        self._modules = call.modules
         self._log = log
         self._over: Callable[[list[asyncio.Future[None]]], None] | None = over
         self._awaiting: list[asyncio.Future[None]] = []
@@ -79,6 +82,8 @@ class Child:
         except BaseException:
             crank.post(lambda: self.let_go(template, crank))
             raise
+        self._end.setblocking(False)
+        crank.post(self._request)
 
     # ---- for every thread
 
@@ -106,37 +111,31 @@ class Child:
             return self.changed.wait_for(predicate, timeout)
 
     def begin(self) -> bool:
-        """Have it forked, and hand its call over; False if it has ended before. To be called once.
-
-        The template is asked and heard in the caller's own thread: no thread is woken for that.
-        """
+        """Wait until it is there, and hand its call over; False if it has ended before. To be called once."""
         call, self._call = self._call, None
         assert call is not None
         fds: list[int] = []
         try:
             body, fds = parcel.pack([call.about, call.call])
-            self._request(call)
-            if self._hear_start():
-                self.begun = True
-                handles.send(self._end, call.handles, channel.HANDLE_FOR_LIFE)
-                channel.send(self._end, [channel.CALL, body], fds)
+            self._wait_until(lambda: self._there or self.ended, None)
+            with self.changed:
+                if not self.ended:
+                    self.begun = True
+                    handles.send(self._end, call.handles, channel.HANDLE_FOR_LIFE)
+                    channel.send(self._end, [channel.CALL, body], fds)
         except ConnectionError:
             pass  # it is dead, and will be buried
         finally:
             for fd in fds:
                 os.close(fd)
-        self.crank.post(self._attend)
-        if not self.begun:
-            self.wait(None)
         return self.begun
 
     def give_up(self) -> None:
         """Its start has been broken off. If it has been told nothing, it leaves when nobody is at the other end."""
-        self._over = None
 
         def end() -> None:
             self.send_signal(signal.SIGKILL)
-            self._bury()
+            self._bury(None)
 
         self.crank.post(end)
 
@@ -206,75 +205,64 @@ class Child:
 
     # ---- starting
 
-    def _request(self, call: Call) -> None:
-        kernel.occupy_standard()
+    def _request(self) -> None:
         try:
-            self._template.start_process(call.state, call.modules, [self._theirs.fileno(), 0, 1, 2], self._exited)
+            kernel.occupy_standard()
+            self._template.on_death[self] = self._template_died
+            self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
+            self.crank.watch(self._end, self._listen)
+            fds = [self._theirs.fileno(), 0, 1, 2]
+            self._template.prepare(self._modules)
+            self._template.put_on(self._state)
+            self._template.start(fds, self._started, self._exited, channel.START_PROCESS)
         except (ConnectionError, BlockingIOError):
-            self.lost = True  # the template has just died
+            self._bury(None, lost=True)  # the template has just died
         except Exception as error:
-            self.failed = error
-        finally:
-            self._theirs.close()  # so that its end is seen here, and a send to the dead fails
+            self._bury(None, failed=error)
 
-    def _hear_start(self) -> bool:
-        """Wait until it is there; False if it will not be: then the template tells the crank why."""
-        looker = kernel.poll()
-        looker.register(self._end, select.POLLIN)
-        looker.register(self._template.control, 0)  # only whether the template is gone
-        looker.poll()
-        try:
-            message, fds = channel.receive(self._end, channel.DONTWAIT)
-        except BlockingIOError:
-            self.lost = True  # should it be there all the same, it leaves, since it gets no call
-            return False
-        if not message:
-            return False
-        if not fds:  # we could neither kill it nor see it die
-            self.failed = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            return False
-        (self.pidfd,) = fds
-        _, _, self.pid = channel.STARTED_HEAD.unpack(message)
-        return True
-
-    def _attend(self) -> None:
-        self._attended = True
-        if self.status is not None or self.lost or self.failed is not None:
-            self._bury()
+    def _started(self, pid: int, pidfd: int) -> None:
+        self._theirs.close()  # so that its end is seen here, and a send to the dead fails
         if self.ended:
+            if pidfd >= 0:
+                os.close(pidfd)
             return
-        self._template.on_death[self] = self._template_died
-        self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
-        self.crank.watch(self._end, self._listen)
-        if self.pid:
-            self.crank.watch(self.pidfd, self._wait_for_status)
-        if not self._template.alive:
-            self._template_died()
+        if pidfd < 0:  # we could neither kill it nor see it die. It leaves, since it gets no call
+            self._bury(None, failed=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return
+        self.pid, self.pidfd = pid, pidfd
+        self.crank.watch(pidfd, self._wait_for_status)
+        self._tell(there=True)
+
+    def _tell(self, there: bool = False, ended: bool = False) -> None:
+        with self.changed:
+            self._there |= there
+            self.ended |= ended
+            self.changed.notify_all()
+            if ended:
+                self._end.close()
+                self._theirs.close()
 
     # ---- ending
 
     def _template_died(self) -> None:
         if self.pid:
-            self.crank.watch(self.pidfd, lambda: self._bury())
+            self.crank.watch(self.pidfd, lambda: self._bury(None))
         else:
-            self.lost = True
-            self._bury()
+            self._bury(None, lost=True)
 
     def _exited(self, status: int) -> None:
         if status < 0:
             self._template.put_off_state()
-            self.failed = OSError(-status, os.strerror(-status))
+            self._bury(None, failed=OSError(-status, os.strerror(-status)))
         else:
-            self.status = status
-        if self._attended:
-            self._bury()
+            self._bury(status)
 
     def _wait_for_status(self) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
         self.crank.unwatch(self.pidfd)
-        self.crank.call_later(UNTOLD, lambda: self._bury())
+        self.crank.call_later(UNTOLD, lambda: self._bury(None))
 
-    def _bury(self) -> None:
+    def _bury(self, status: int | None, failed: Exception | None = None, lost: bool = False) -> None:
         if self.ended:
             return
         self._listen()
@@ -282,14 +270,11 @@ class Child:
         if self.pidfd >= 0:
             self.crank.unwatch(self.pidfd)
         self._template.on_death.pop(self, None)
+        self.status, self.failed, self.lost = status, failed, lost
         template, crank, over, self._over = self._template, self.crank, self._over, None
-        with self.changed:
-            self.ended = True
-            self.changed.notify_all()
-            self._end.close()
-            self._theirs.close()
+        self._tell(ended=True)
         crank.call_later(LINGER, lambda: self.let_go(template, crank))
-        if over is not None and self.begun:
+        if over is not None:
             awaiting, self._awaiting = self._awaiting, []
             over(awaiting)
 
@@ -298,7 +283,7 @@ class Child:
     def _listen(self) -> None:
         while True:
             try:
-                message, fds = channel.receive(self._end, channel.DONTWAIT)
+                message, fds = channel.receive(self._end)
             except OSError:
                 return
             kind = message[:1]
@@ -316,6 +301,6 @@ class Child:
 
     def _answer(self) -> None:
         try:
-            channel.send(self._end, [channel.ASKED if self.asked else channel.UNASKED], flags=channel.DONTWAIT)
+            channel.send(self._end, [channel.ASKED if self.asked else channel.UNASKED])
         except OSError:
             pass  # it is gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import pickle
 import signal
@@ -40,13 +39,11 @@ class TemplateProcess:
         kernel.occupy_standard()
         self.users = 0
         self.alive = True
-        self._tickets = itertools.count(1)
+        self._ticket = 0
         self._prepared: set[str] = set()
         self._worn = b""
-        self._starting: dict[int, Started] = {}  # by ticket
-        self._running: dict[int, Exited] = {}
+        self._waiting: dict[int, tuple[Started, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
-        self._asking = threading.RLock()  # an `R`: a signal handler may start a process while we do
         self.control, theirs = channel.pair()
         try:
             their_lifeline, self._lifeline = os.pipe()
@@ -116,7 +113,7 @@ class TemplateProcess:
         self.pid = 0
 
     def prepare(self, modules: set[str]) -> None:
-        """Let the template import what all that are to be forked would import, each for itself."""
+        """Let the template import what all that are to be forked would import, each for itself. Any thread."""
         new, self._prepared = modules - self._prepared, self._prepared | modules
         if new:
             try:
@@ -124,35 +121,24 @@ class TemplateProcess:
             except OSError:
                 pass  # it is gone, or busy: then they do
 
-    def start(self, fds: list[int], started: Started, exited: Exited) -> None:
-        """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
-        ticket = next(self._tickets)
-        self._starting[ticket] = started
-        self._ask(channel.START, ticket, fds, exited)
-
-    def start_process(self, state: bytes, modules: set[str], fds: list[int], exited: Exited) -> None:
-        """Fork a process with one call, which has the caller's state and these modules; raises OSError as `start` does.
-
-        Its start is told over its own connection, the first of these descriptors.
-        """
-        with self._asking:
-            self.prepare(modules)
-            if state != self._worn:
-                parcel.send(self.control, channel.STATE, [Parts(pickle.dumps(state, 5), ())])
-                self._worn = state
-            self._ask(channel.START_PROCESS, next(self._tickets), fds, exited)
+    def put_on(self, state: bytes) -> None:
+        """Let those with one call that are forked from now on have this state. Raises OSError as `start` does."""
+        if state != self._worn:
+            parcel.send(self.control, channel.STATE, [Parts(pickle.dumps(state, 5), ())])
+            self._worn = state
 
     def put_off_state(self) -> None:
         """It may not have received the state: it is sent again the next time."""
         self._worn = b""
 
-    def _ask(self, kind: bytes, ticket: int, fds: list[int], exited: Exited) -> None:
-        self._running[ticket] = exited
+    def start(self, fds: list[int], started: Started, exited: Exited, kind: bytes = channel.START) -> None:
+        """Fork a worker (or another `kind`) that gets these descriptors. Raises OSError if the template is gone."""
+        self._ticket += 1
+        self._waiting[self._ticket] = started, exited
         try:
-            channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], fds)
+            channel.send(self.control, [channel.START_HEAD.pack(kind, self._ticket)], fds)
         except OSError:
-            self._starting.pop(ticket, None)
-            del self._running[ticket]
+            del self._waiting[self._ticket]
             raise
 
     def listen(self, crank: Crank) -> None:
@@ -170,11 +156,10 @@ class TemplateProcess:
                     tell()
             elif message[:1] == channel.STARTED:
                 _, ticket, pid = channel.STARTED_HEAD.unpack(message)
-                self._starting.pop(ticket)(pid, fds[0] if fds else -1)  # -1: we have no descriptor free
+                self._waiting[ticket][0](pid, fds[0] if fds else -1)  # -1: we have no descriptor free
             else:
                 _, ticket, status = channel.EXITED_HEAD.unpack(message)
-                self._starting.pop(ticket, None)
-                self._running.pop(ticket)(status)
+                self._waiting.pop(ticket)[1](status)
 
     def forked(self) -> None:
         """In a child that the user forked: this is the parent's business."""

@@ -34,7 +34,7 @@ CALL, ASKED, UNASKED = b"C", b"A", b"U"
 # Back: its target has returned, has raised (and wants to know whether anybody asked), or has called `sys.exit`
 RETURNED, RAISED, LEFT = b"V", b"N", b"O"
 # Parent to template (modules to import; the caller's state, for processes with one call; for a worker; for such a
-# process), template to parent (of such a process: over its own connection, in the first message there)
+# process), template to parent
 PREPARE, STATE, START, START_PROCESS, STARTED, EXITED = b"Z", b"T", b"F", b"G", b"W", b"X"
 
 # kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
@@ -55,11 +55,6 @@ PLAIN, EACH, PARTS, IN_BLOCK = 0, 1, 2, 8
 def pair() -> tuple[End, End]:
     """Two connected ends; neither is inherited by an exec."""
     return _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def adopt(fd: int) -> End:
-    """The end that has this descriptor, without asking the kernel what it is."""
-    return _socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
 
 
 def send(end: End, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:

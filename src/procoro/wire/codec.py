@@ -35,7 +35,7 @@ NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorTy
 
 
 ROWS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy, tuple: tuple}  # how each is copied
-WIDEST = 64  # fields of a row: wider ones are not looked through
+WIDEST, LONGEST_NAME = 64, 64  # fields of a row, and characters of their names: others are pickled one by one
 
 
 class PlainInputs(list[Any]):
@@ -320,16 +320,15 @@ def _rows(values: Sequence[Any]) -> tuple[PlainInputs, int] | None:
     kind = type(values[0])
     if kind not in ROWS or not {kind}.issuperset(map(type, values)) or max(map(len, values)) > WIDEST:
         return None
-    try:
-        fields = list(itertools.chain.from_iterable(map(dict.values, values) if kind is dict else values))
-        names = itertools.chain.from_iterable(values) if kind is dict else ()
-        if not (SCALARS.issuperset(map(type, fields)) and SCALARS.issuperset(map(type, names))):
-            return None
-        long = [field for field in fields if type(field) in LONG_SCALARS]
-        nbytes = 128 * len(values) + 32 * len(fields) + sum(map(len, long))
-        return PlainInputs(map(ROWS[kind], values)), nbytes
-    except RuntimeError:  # another thread is changing one
+    rows = PlainInputs(map(ROWS[kind], values))  # first: another thread may be changing them
+    names: list[Any] = list(itertools.chain.from_iterable(rows)) if kind is dict else []
+    fields = list(itertools.chain.from_iterable(map(dict.values, rows) if kind is dict else rows))
+    if not (SCALARS.issuperset(map(type, names)) and SCALARS.issuperset(map(type, fields))):
         return None
+    if any(len(name) > LONGEST_NAME for name in set(names) if type(name) in LONG_SCALARS):
+        return None
+    long = [field for field in fields if type(field) in LONG_SCALARS]
+    return rows, 128 * len(rows) + 32 * len(fields) + sum(map(len, long))
 
 
 def describe_failure_to_pack(value: Any, path: str) -> str:

@@ -64,7 +64,7 @@ class Call:
     def run(self) -> Any:
         """Call the function."""
         span = self.crowd.span
-        return span.call(span.inputs[self.at])
+        return span.call(span.take(self.at))
 
 
 class Feed:

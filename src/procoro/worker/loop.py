@@ -61,7 +61,7 @@ class Span:
         number: int,
         slot: int,
         shape: int,
-        inputs: Sequence[Any],
+        inputs: list[Any],
         load: Callable[[Any], Any] | None,
         call: Callable[[Any], Any],
         block: weakref.ref[mmap] | None,
@@ -76,6 +76,13 @@ class Span:
         self.call = call  # runs the function with what came
         self.packed = packed  # all inputs, if calls may change them
         self.originals: list[Any] | None = None
+
+    def take(self, at: int) -> Any:
+        """The input of a call that begins, as it came. What the call puts into a row lives no longer than the call."""
+        given = self.inputs[at]
+        if self.packed is not None:
+            self.inputs[at] = None
+        return given
 
     def given(self, at: int) -> Any:
         """The input of a call as it came: the call may have changed it since."""

@@ -31,7 +31,7 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
     end_fd, stdin, stdout, stderr = fds
-    end = channel.adopt(end_fd)
+    end = channel.End(fileno=end_fd)
     os.dup2(stdin, 0)
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdin, stdout, stderr):

@@ -134,14 +134,16 @@ def _cwd() -> str | None:
 def _authkey() -> bytes | None:
     """What `multiprocessing`'s managers ask of who connects; only of interest where they are in use."""
     process: Any = sys.modules.get("multiprocessing.process")
-    return None if process is None else bytes(process.current_process().authkey)
+    current = getattr(process, "current_process", None)  # another thread may just be importing it
+    return None if current is None else bytes(current().authkey)
 
 
 def _logging_levels() -> dict[str, int] | None:
     logging: Any = sys.modules.get("logging")
-    if logging is None:
+    root: Any = getattr(logging, "root", None)  # another thread may just be importing it
+    if root is None:
         return None
-    loggers = {"": logging.root, **logging.root.manager.loggerDict}
+    loggers = {"": root, **root.manager.loggerDict}
     return {name: level for name, logger in list(loggers.items()) if (level := getattr(logger, "level", 0))}
 
 
@@ -201,13 +203,7 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
     sys.path[:] = state["path"]
     sys.argv = state["argv"]
     sys.dont_write_bytecode = state["dont_write_bytecode"]
-    sys.setrecursionlimit(state["recursion"])
     os.umask(state["umask"])
-    if state["cwd"] is not None:
-        try:
-            os.chdir(state["cwd"])
-        except OSError:
-            pass
     for variable in set(os.environb) - set(state["env"]):
         del os.environb[variable]
     for variable, value in state["env"].items():
@@ -223,6 +219,12 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
 
 
 def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
+    sys.setrecursionlimit(state["recursion"])  # not in the template, which would have to live with it
+    if state["cwd"] is not None:  # nor this: there may be another directory of this name by then
+        try:
+            os.chdir(state["cwd"])
+        except OSError:
+            pass
     for kind, limit in state["limits"]:
         if resource.getrlimit(kind) != limit:
             try:

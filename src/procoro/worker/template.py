@@ -115,13 +115,7 @@ class Template:
             return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
-        own = channel.adopt(fds.pop(0))
-        try:
-            started = channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)
-            channel.send(self._control if life is loop.run else own, [started], [pidfd])
-        except OSError:
-            pass  # nobody waits for it any more
-        own.close()
+        channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
         for fd in fds:
             os.close(fd)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
 from procoro.wire import record
@@ -27,10 +28,11 @@ def run(worker: Worker, span: Span) -> int:
 
     Every outcome is recorded before the next call begins: first its bytes, then, by one store, its cell.
     """
-    memory, call, inputs, slot = worker.memory, span.call, span.inputs, span.slot
+    memory, call, slot = worker.memory, span.call, span.slot
+    inputs: Iterable[Any] = span.inputs if span.packed is None else map(span.take, range(len(span.inputs)))
     header, cells, data = memory.header, memory.cells[slot], memory.data[slot]
     end_at, tag = record.ENDS + slot, span.number << record.SPAN_BITS
-    room = record.DATA - 8 * len(inputs)  # always space to name a block
+    room = record.DATA - 8 * len(span.inputs)  # always space to name a block
     printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, worker.returns_large
     at, position, end, stop_at, mark = 0, 0, 0, 0, tag
     looked = rang = clock()
