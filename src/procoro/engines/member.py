@@ -1,0 +1,301 @@
+"""One worker, as the engine holds it: what it is sent, what it says and what it has recorded. In the crank's thread."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from procoro import kernel
+from procoro.calls import Run
+from procoro.crank import Crank
+from procoro.engines.crowds import Crowds
+from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, TakenBack, WorkerReady
+from procoro.wire import blocks, channel, codec, handles, record
+from procoro.wire.exceptions import Failure, pack_failure
+from procoro.wire.library import Library
+
+Tell = Callable[[Event], None]
+
+AGAIN = 0.002  # seconds, after which what found no room is sent again
+
+
+class Member:
+    """A worker.
+
+    All is told as events, in the order in which it must be known: first what the record says, then what follows from
+    it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        crank: Crank,
+        tell: Tell,
+        log: Callable[[bytes], None],
+        library: Library,
+        spares: blocks.Spares,
+    ) -> None:
+        self.number = number
+        self._crank = crank
+        self._tell = tell
+        self._library = library
+        self._log = log
+        self._spares = spares
+        self.pid = 0
+        self.pidfd = -1
+        self.end, self.theirs = channel.pair()
+        self.end.setblocking(False)
+        try:
+            self.record = record.Record.create()
+        except BaseException:
+            self.end.close()
+            self.theirs.close()
+            raise
+        self._spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
+        self._free = list(range(record.SLOTS))
+        self.crowds = Crowds(self.record)
+        self._lent: dict[int, blocks.Written] = {}  # by span: the input into whose block it may look
+        self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()  # messages that found no room
+        self._aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
+        self._loaded = 0
+        self._taught = 0  # handles of the library that it was sent
+        self.beat = 0  # the last one of its loop that was seen,
+        self.starved = 0  # and for how long it had waited for a core by then, in ns
+        self.asked = False  # where it stands, since that beat
+        self.traced = record.SIZE  # what its stack was written up to
+        self.failure: Failure | None = None
+        self.ready = False
+        self.reason = ""  # why it cannot be used
+        self.killed = False
+        self.memory = 0  # bytes, when last looked at
+        self.oom_kills = kernel.out_of_memory_kills()
+
+    def close(self) -> None:
+        """Give all that it held back."""
+        for _, fds in self._unsent:
+            for fd in fds:
+                os.close(fd)
+        self._unsent.clear()
+        self._lent.clear()
+        self.end.close()
+        self.theirs.close()
+        self.record.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+    # ---- what it is sent
+
+    def send_span(self, span: int, first: int, place: int, shape: int, items: Sequence[Any], many: bool) -> None:
+        """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
+        packing, pieces, beside = self._pack(items)
+        lent = beside if isinstance(beside, blocks.Written) else None
+        block: int | None = beside.fd if isinstance(beside, blocks.Written) else beside
+        try:
+            self.teach()
+            if packing & channel.PARTS:  # else there is no handle among them
+                handles.send(self.end, codec.handles_of(items), send=self._send)
+            if many:
+                slot = self.crowds.add(span, first, len(items))
+            else:
+                slot = self._free.pop()
+                self.record.set_end(slot, span, len(items))
+                self._spans[span] = record.Recorded(self.record, slot, span, len(items)), first
+            kind = channel.CROWD if many else channel.SPAN
+            head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
+            if lent is not None:
+                lent.looks += 1
+                if not many:
+                    self._lent[span] = lent
+            self.send([head, *pieces], () if block is None else (block,))
+        finally:
+            if block is not None and lent is None:
+                os.close(block)
+
+    def _pack(self, items: Sequence[Any]) -> tuple[int, list[bytes], int | blocks.Written | None]:
+        try:
+            return codec.pack_span(items)
+        except OSError:  # no descriptor, or no memory: of both, spares hold some
+            self._spares.drop()
+            return codec.pack_span(items)
+
+    def teach(self) -> None:
+        """Send what came into the library since, and cannot be read there."""
+        while self._taught < len(self._library.handles):
+            handle = self._library.handles[self._taught]
+            handles.send(self.end, [handle], channel.HANDLE_FOR_LIFE, self._send)
+            self._taught += 1
+
+    def send(self, pieces: Sequence[bytes], fds: Sequence[int] = ()) -> None:
+        """Send a message, behind those that have found no room so far: one who does not read holds nobody up."""
+        if not self._unsent:
+            try:
+                channel.send(self.end, pieces, fds)
+                return
+            except BlockingIOError:
+                self._crank.call_later(AGAIN, self._send_again)
+            except (BrokenPipeError, ConnectionError):
+                return  # it is dead, and will be buried
+        self._unsent.append((b"".join(pieces), [os.dup(fd) for fd in fds]))
+
+    def _send(self, end: channel.End, pieces: Sequence[bytes], fds: Sequence[int]) -> None:
+        self.send(pieces, fds)
+
+    def _send_again(self) -> None:
+        while self._unsent:
+            message, fds = self._unsent[0]
+            try:
+                channel.send(self.end, [message], fds)
+            except BlockingIOError:
+                self._crank.call_later(AGAIN, self._send_again)
+                return
+            except (BrokenPipeError, ConnectionError):
+                return
+            self._unsent.popleft()
+            for fd in fds:
+                os.close(fd)
+
+    def take_back(self) -> None:
+        """Let it begin no call but the one it may be in."""
+        self.look()
+        taken = self.record.header[record.TAKEN]
+        for span, (recorded, _) in self._spans.items():
+            # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
+            recorded.lower_end(recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen))
+        lowered = self.crowds.lower_ends()
+        # From here the worker sees these ends before it begins another call, or we see that it has begun one.
+        kernel.barrier()
+        self.look()
+        taken = self.record.header[record.TAKEN]
+        limits = {}
+        for span, (recorded, _) in self._spans.items():
+            begun = recorded.seen + 1 if span == taken else recorded.seen
+            limits[span] = min(max(recorded.end, begun), recorded.count)
+        self._tell(TakenBack(self.number, limits | self.crowds.limits(lowered)))
+
+    # ---- what it has recorded
+
+    @property
+    def has_calls(self) -> bool:
+        """Is any span with it?"""
+        return bool(self._spans or self.crowds)
+
+    def look(self) -> None:
+        """Read its record."""
+        for span, (recorded, first) in self._spans.items():
+            runs = [self._run(first + at, kind, cells, start, data) for at, kind, cells, start, data in recorded.read()]
+            if runs:
+                self._tell(Recorded(self.number, span, runs))
+        loaded = self.record.header[record.LOADED]
+        if loaded > self._loaded:
+            self._loaded = loaded
+            self._tell(Begun(self.number, loaded))
+        if self.crowds:
+            self._look_at_crowds()
+
+    def _look_at_crowds(self) -> None:
+        runs: dict[int, list[Run]] = {}
+        for span, first, kind, cells, start, data in self.crowds.outcomes():
+            runs.setdefault(span, []).append(self._run(first, kind, cells, start, data))
+        if (begun := self.crowds.begun()) is not None:
+            self._tell(Begun(self.number, *begun))
+        for span, ended in runs.items():
+            self._tell(Recorded(self.number, span, ended))
+
+    def _run(self, first: int, kind: int, cells: Sequence[int], start: int, data: bytes) -> Run:
+        if kind == record.VALUE:
+            return Run(first, len(cells), True, len(data), codec.Values(data, cells, start))
+        packed = self._packed(kind, data)
+        nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
+        return Run(first, 1, not isinstance(packed, Failure), nbytes, packed, kind == record.CUT)
+
+    def _packed(self, kind: int, data: bytes) -> Any:
+        if kind in (record.FAILURE, record.CUT):
+            return Failure(data)
+        number = int.from_bytes(data, "little")
+        if number not in self.blocks:
+            self._take_in_blocks()  # it was sent before its outcome was recorded
+        block = self.blocks.pop(number)
+        if isinstance(block, OSError):
+            return Failure(pack_failure(block))
+        if kind == record.BIG_VALUE:
+            return codec.BigValue(block)
+        return Failure(blocks.body(block))
+
+    # ---- what it says
+
+    def listen(self) -> bool:
+        """Take in what it says. True: there may be more, which nobody waits for."""
+        while True:
+            try:
+                message, fds = self._aside.popleft() if self._aside else channel.receive(self.end)
+            except OSError:
+                return False
+            kind = message[:1]
+            if not message:
+                # Its end is closed by all; if it lives on all the same, it can get no more calls.
+                self._crank.unwatch(self.end)
+                return False
+            if kind == channel.LOOK:
+                self.look()
+            elif kind in (channel.ENDED, channel.ENDED_AND_LEFT):
+                self._end_span(message)
+                if not self._aside:
+                    return True  # asking once more gives the GIL away: a consumer that computes would keep it for 5 ms
+            elif kind == channel.CROWDS_ENDED:
+                self._end_crowds(message)
+            elif kind == channel.CROWD_CUT:
+                _, span, begun = channel.CROWD_CUT_HEAD.unpack(message)
+                self.look()
+                self.crowds.cut(span, begun)
+                self._tell(Cut(self.number, span, begun))
+            elif kind == channel.BLOCK:
+                self._take_in_block(message, fds)
+            elif kind == channel.READY:
+                # It gets no calls before its pid is known: else its death could go unseen.
+                self.ready = True
+                if self.pid:
+                    self._tell(WorkerReady(self.number))
+            elif kind == channel.FAILED_TO_START:
+                self.failure = Failure(message[1:])
+            elif kind == channel.LOG:
+                self._log(message[1:])
+
+    def _end_span(self, message: bytes) -> None:
+        kind, span, ran, seconds = channel.ENDED_HEAD.unpack(message)
+        self.look()
+        lent = self._lent.pop(span, None)
+        if lent is not None and kind == channel.ENDED_AND_LEFT:
+            lent.looks -= 1
+        recorded, _ = self._spans.pop(span)
+        self._free.append(recorded.slot)
+        self._tell(SpanEnded(self.number, span, ran, seconds))
+
+    def _end_crowds(self, message: bytes) -> None:
+        self.look()
+        for span, ran, seconds in channel.CROWD_ENDED.iter_unpack(message[1:]):
+            self.crowds.remove(span)
+            self._tell(SpanEnded(self.number, span, ran, seconds))
+
+    def _take_in_blocks(self) -> None:
+        """Receive all that is there. What is no block waits for its turn: else we would look while we look."""
+        try:
+            while (received := channel.receive(self.end))[0]:
+                message, fds = received
+                if message[:1] == channel.BLOCK:
+                    self._take_in_block(message, fds)
+                else:
+                    self._aside.append(received)
+        except OSError:
+            pass  # no more for now
+        if self._aside:
+            self._crank.post(self.listen)
+
+    def _take_in_block(self, message: bytes, fds: list[int]) -> None:
+        number = channel.BLOCK_HEAD.unpack(message)[1]
+        try:
+            self.blocks[number] = blocks.map_received(fds)
+        except OSError as error:
+            self.blocks[number] = error
