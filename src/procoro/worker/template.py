@@ -83,6 +83,8 @@ class Template:
         except OSError:  # no descriptor was free for it
             self._has_state = False
             return
+        if not self._has_state:
+            process.rehearse()
         state.Ahead.put_on(load())
         gc.freeze()
         self._has_state = True
