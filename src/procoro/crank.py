@@ -56,6 +56,8 @@ class Crank:
         os.set_blocking(wake_write, False)
         self._awake = False
         self._keen = False  # to look again and again
+        # Where gevent has patched, this is a greenlet: while it looks, no other runs.
+        self._is_a_thread = type(self._selector).__name__ == "EpollSelector"
         self._turned: list[Turned] = []
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
@@ -179,15 +181,14 @@ class Crank:
         longer, 50 µs on some machines (as KVM's halt polling does, for the same reason).
         """
         began = time.monotonic()
-        while True:
+        while self._keen:
             ready = self._selector.select(0.0)
             if ready or self._calls:
                 return ready
-            if not self._keen or time.monotonic() - began > KEEN:
-                break
+            self._keen = time.monotonic() - began < KEEN
         self._awake = False
         ready = self._selector.select(0.0 if self._calls else timeout)
-        self._keen = time.monotonic() - began < SHORT
+        self._keen = self._is_a_thread and time.monotonic() - began < SHORT
         return ready
 
     def _close(self) -> None:
