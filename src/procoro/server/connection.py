@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from procoro.server import counters
-from procoro.server.receiving import QUIET, arrived, shut_receiving
+from procoro.server.receiving import QUIET, arrived, shut_receiving, untaken
 
 if TYPE_CHECKING:
     from procoro.server.tasks import Tasks
@@ -42,7 +42,9 @@ class Connection(asyncio.Protocol):
         self._error: Exception | None = None  # what was wrong with it then; None: nothing
         self._reader: asyncio.Future[None] | None = None  # who waits for something to arrive
         self._writers: list[asyncio.Future[None]] | None = None  # who waits until more may be sent; None: nobody has to
-        self.task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # of its handler; None: that has ended
+        self.cancelled_at: float | None = None  # when that was cancelled by us, the last time
+        self._unsent = 0  # bytes that the other side had not taken at the last look
         self.peername: Any = None
         self.began = self.seen = tasks.now
 
@@ -272,6 +274,27 @@ class Connection(asyncio.Protocol):
         """Is it closed, or the other side gone?"""
         return self._lost or self._transport is None or self._transport.is_closing()
 
+    def is_gone(self) -> bool:
+        """Is it closed, and all that was sent taken or given up?"""
+        return self._lost or self._transport is None
+
+    def is_handled(self) -> bool:
+        """Does its handler still run?"""
+        return self.task is not None
+
+    def waits_in_vain(self) -> bool:
+        """Does its handler wait to receive, or to send while nothing is taken? To be asked at each look."""
+        before, self._unsent = self._unsent, 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if self._reader is not None:
+            return True
+        return self._writers is not None and self._unsent >= before > 0
+
+    def is_sending(self) -> bool:
+        """Has the other side not taken all that was sent?"""
+        if self.is_gone():
+            return False
+        return self._transport.get_write_buffer_size() > 0 or untaken(self.fileno()) > 0  # type: ignore[union-attr]
+
     def close(self) -> None:
         """Close it, when what was sent has been taken. Done when the handler returns, too."""
         if self._transport is not None:
@@ -291,7 +314,7 @@ class Connection(asyncio.Protocol):
         """Nothing more is to come: what has arrived is still received, then it ends."""
         fd = self.fileno()
         if fd < 0:
-            if self.task is not None and not self._lost:  # it is still in its handshake, in which nothing is heard
+            if self.task is not None and self._transport is None:  # it is in its handshake, in which nothing is heard
                 self.task.cancel()
         elif self._tasks.is_secure:
             self._receive_up_to(self.received + arrived(fd), -1)

@@ -15,6 +15,7 @@ from gevent.ssl import SSLSocket
 from procoro import kernel
 from procoro.server import counters
 from procoro.server.addresses import Addresses
+from procoro.server.handlers import refuse_awaitable
 from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server
 from procoro.server.receiving import FRESH, QUIET, arrived, shut_receiving
 
@@ -93,6 +94,9 @@ class Greenlets:
             self._addresses.leave(peer)
             connection.close()
         self.job.log_end(peer, failed, monotonic() - began)
+        failed = (
+            None  # in a circle with its traceback: files that the handler has made of the socket would keep it open
+        )
 
     def _secured(self, connection: socket.socket, peer: Any) -> socket.socket | None:
         """The connection by which the handler speaks; None: TLS was not possible."""
@@ -123,7 +127,7 @@ class Greenlets:
             connection.settimeout(self.settings.idle_timeout)
             self._enter(connection)
             with gevent.Timeout(self.settings.handler_timeout, False):
-                self.settings.handler(connection)
+                refuse_awaitable(self.settings.handler(connection))
             if isinstance(connection, SecureSocket):
                 connection.say_the_end()
         except OSError as error:
@@ -134,7 +138,7 @@ class Greenlets:
             connection.close()
 
     def _shut(self, connection: socket.socket) -> None:
-        if connection not in self._sockets:
+        if connection not in self._sockets or connection.fileno() < 0:  # its handler has closed it, or taken it over
             return
         if isinstance(connection, SecureSocket):
             connection.shut_receiving()

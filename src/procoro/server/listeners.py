@@ -159,7 +159,11 @@ def _bind(listener: socket.socket, address: Any) -> None:
 
 
 def _named(error: OSError, address: Any) -> OSError:
-    hint = ": another program listens there" if error.errno == errno.EADDRINUSE else ""
+    hint = ""
+    if error.errno == errno.EADDRINUSE:
+        hint = ": another program listens there"
+        if isinstance(address, str) and not _is_socket(address):
+            hint = ": there is something that is no socket"
     return OSError(
         error.errno or errno.EINVAL, f"cannot listen on {in_words(address)}: {error.strerror or error}{hint}"
     )
@@ -186,14 +190,19 @@ def _unix(path: str, backlog: int) -> socket.socket:
     return listener
 
 
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:  # there is nothing; or binding to it fails, in words
+        return False
+
+
 def _remove_dead(path: str) -> None:
     """A socket that a dead server has left. One that answers stays, and binding to it fails."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return
-    except FileNotFoundError:
+    if not _is_socket(path):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # its backlog may be full
         try:
             probe.connect(path)
         except ConnectionRefusedError:

@@ -20,10 +20,21 @@ def arrived(fd: int) -> int:
         return 0  # it is gone
 
 
+def untaken(fd: int) -> int:
+    """Bytes that the kernel holds for the other side to take."""
+    try:
+        return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except (OSError, ValueError):
+        return 0  # it is gone
+
+
 def shut_receiving(fd: int) -> None:
     """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
     # Of a copy, and not gevent's: that would end the waits of greenlets by an error.
-    copy = _socket.socket(fileno=os.dup(fd))
+    try:
+        copy = _socket.socket(fileno=os.dup(fd))
+    except OSError:  # it is closed; or no descriptor is free: then it is cut off at the end
+        return
     try:
         copy.shutdown(_socket.SHUT_RD)
     except OSError:

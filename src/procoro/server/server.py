@@ -112,7 +112,10 @@ class Server:
         self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
         self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pid = os.getpid()
         self._begun = threading.Lock()  # held as soon as it has been started
+        self._has_begun = False  # all workers accept
+        self._turning = 0  # the thread in which it runs
         self._stopping = False
         self._restarting: Iterator[None] | None = None
         self._restart_again = False  # it was asked for meanwhile
@@ -137,17 +140,30 @@ class Server:
         self._begin()
         self._thread = threading.Thread(target=self._turn, name="procoro-server", daemon=True)
         self._thread.start()
-        self._ready.wait()
+        try:
+            self._ready.wait()
+        except BaseException:  # nobody would stop it
+            self._post(lambda: self._stop(now=True))
+            raise
         if self._failure is not None:
             self._thread.join()
             raise self._failure
+        if not self._has_begun:
+            raise RuntimeError("the server was stopped before its workers accepted")
         return self
 
     def stop(self, now: bool = False) -> None:
-        """Accept no more, let open connections end, and return then. `now`: end them at once."""
+        """Accept no more, let open connections end, and return then. `now`: end them at once.
+
+        In a signal handler, while `run` is in the same thread, it returns at once; so does `run` when all have ended.
+        """
+        if os.getpid() != self._pid:  # in a child that was forked there is nothing to stop
+            return
         if self._begun.acquire(blocking=False):  # it has never been started
             self._end()
         self._post(lambda: self._stop(now))
+        if self._turning == threading.get_ident():  # a signal handler of the user's, in `run`
+            return
         self._ended.wait()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
@@ -204,6 +220,7 @@ class Server:
         self._events.put(event)
 
     def _turn(self) -> None:
+        self._turning = threading.get_ident()
         try:
             for place in self._places:
                 place.start()
@@ -212,6 +229,7 @@ class Server:
         except BaseException as error:
             self._failure = self._failure or error
         finally:
+            self._turning = 0
             self._end()
 
     def _end(self) -> None:
@@ -278,6 +296,7 @@ class Server:
     def has_begun(self) -> None:
         """As in `Owner`."""
         if all(place.worker is not None for place in self._places):
+            self._has_begun = True
             self._ready.set()
         self._go_on()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import arguments
-from procoro.calls import is_async
+from procoro.server.handlers import kind
 
 SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)
 LONGEST = 366 * 86400.0  # seconds: what is longer is no limit, and too much for some clocks
@@ -43,7 +43,8 @@ class Settings:
         for name, hook in (("on_start", on_start), ("on_stop", on_stop)):
             arguments.callback(name, hook)
         self.handler = handler
-        self.is_async = _is_async(handler, model)
+        self.model = model
+        self.is_async = kind(handler, model)
         self.backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
         self.max_connections = _connections(max_connections)
         self.max_per_address = (
@@ -58,20 +59,19 @@ class Settings:
         self.on_start = on_start
         self.on_stop = on_stop
 
-
-def _is_async(handler: Callable[[Any], Any], model: str | None) -> bool:
-    found = is_async(handler)
-    if model not in (None, "asyncio", "greenlets"):
-        raise ValueError(f"model must be 'asyncio' or 'greenlets', got {model!r}")
-    if model == "greenlets" and found:
-        raise ValueError(f"an `async def` handler runs by model='asyncio', and {handler!r} is one")
-    return found if model is None else model == "asyncio"
+    def check_again(self) -> None:
+        """In a worker, for which the handler has been imported anew: it must be of the kind that it was."""
+        if kind(self.handler, self.model) != self.is_async:
+            was, now = ("`async def`", "plain") if self.is_async else ("plain", "`async def`")
+            raise TypeError(f"{self.handler!r} was {was}, and is {now} now: the server must be started anew for that")
 
 
 def _limit(name: str, value: Any) -> float:
     """Seconds, of which there must be a limit."""
     if value is None:
         raise TypeError(f"{name} must be a number of seconds, got None")
+    if isinstance(value, (int, float)) and not value > 0:
+        raise ValueError(f"{name} must be > 0 seconds, got {value!r}")
     return min(arguments.seconds(name, value) or 0.0, LONGEST)
 
 

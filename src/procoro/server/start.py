@@ -12,6 +12,7 @@ async def serve_tasks(job: Job) -> None:
     """For an `async def` handler."""
     from procoro.server import tasks
 
+    job.settings.check_again()
     await tasks.serve(job)
 
 
@@ -19,4 +20,5 @@ def serve_greenlets(job: Job) -> None:
     """For a plain handler."""
     from procoro.server import greenlets
 
+    job.settings.check_again()
     greenlets.serve(job)

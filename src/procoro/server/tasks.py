@@ -16,6 +16,7 @@ from procoro.server.receiving import FRESH
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
 LINGER = 30.0  # seconds in which the other side is to take what was sent last
+CLEAN_UP = 5.0  # seconds that a handler is given to end, before it is cancelled again
 
 
 async def serve(job: Job) -> None:
@@ -34,7 +35,7 @@ class Tasks:
         self.is_secure = job.certificates is not None  # by TLS
         self._context = None if job.certificates is None else job.certificates.context()
         self.now = monotonic()  # as of the last look
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection] = set()  # open ones, and those whose handlers still run
         self._lingering: dict[Connection, float] = {}  # whose handler has returned, and until when they may stay
         self._addresses = Addresses(job.settings.max_per_address)
         self._servers: list[asyncio.Server] = []
@@ -112,8 +113,8 @@ class Tasks:
             self._stop_accepting()
 
     def closed(self, connection: Connection) -> None:
-        """A connection is gone."""
-        if connection not in self._connections:
+        """A connection is gone. If its handler still runs, it is here until that has ended."""
+        if connection not in self._connections or connection.is_handled():
             return
         self._connections.discard(connection)
         self._lingering.pop(connection, None)
@@ -125,22 +126,27 @@ class Tasks:
             self._accept_again()
 
     async def _handle(self, connection: Connection, own: socket.socket | None) -> None:
+        if own is not None and not await self._shakes_hands(connection, own):
+            connection.task = None
+            self.closed(connection)
+            return
         failed: BaseException | None = None
         try:
-            if own is not None and not await self._shake_hands(connection, own):
-                return
             await self.settings.handler(connection)
-        except asyncio.CancelledError:
-            connection.abort()
         except BaseException as error:
-            if not (isinstance(error, ConnectionError) and connection.is_lost()):
+            ended = isinstance(error, asyncio.CancelledError) and connection.cancelled_at is not None
+            if not (ended or (isinstance(error, ConnectionError) and connection.is_lost())):
                 failed = error
                 self.cells[counters.ERRORS] += 1
             connection.abort()
+        connection.task = None
         connection.close()
-        if connection in self._connections:
+        if connection.is_gone():
+            self.closed(connection)
+        else:
             self._lingering[connection] = monotonic() + LINGER
         self.job.log_end(connection.peername, failed, monotonic() - connection.began)
+        failed = None  # in a circle with its traceback
 
     def accepted(self, own: socket.socket) -> None:
         """A connection has come that is to speak TLS."""
@@ -152,7 +158,7 @@ class Tasks:
             return
         self.opened(connection, own)
 
-    async def _shake_hands(self, connection: Connection, own: socket.socket) -> bool:
+    async def _shakes_hands(self, connection: Connection, own: socket.socket) -> bool:
         """Is there TLS on it? If not, the connection is gone."""
         try:
             await self.loop.connect_accepted_socket(
@@ -160,10 +166,11 @@ class Tasks:
             )
         except BaseException as error:
             own.close()
-            self.closed(connection)
-            if not isinstance(error, OSError):  # as those of TLS are
-                raise
-            self.job.log_no_tls(connection.peername, error)
+            if isinstance(error, (OSError, asyncio.CancelledError)):  # as those of TLS are; or the end has come
+                self.job.log_no_tls(connection.peername, error)
+            else:
+                self.cells[counters.ERRORS] += 1
+                self.job.log_end(connection.peername, error, monotonic() - connection.began)
             return False
         if self._finishing:
             self.loop.call_later(FRESH, connection.shut_receiving)
@@ -181,13 +188,29 @@ class Tasks:
             self._accept_again()
             for connection in [one for one, until in self._lingering.items() if self.now > until]:
                 connection.abort()
-            idle, handling = self.settings.idle_timeout, self.settings.handler_timeout
-            if idle is None and handling is None:
+            if self.settings.idle_timeout is None and self.settings.handler_timeout is None:
                 continue
             for connection in list(self._connections):
-                over = handling is not None and self.now - connection.began > handling
-                if (over or (idle is not None and self.now - connection.seen > idle)) and connection.task is not None:
-                    connection.task.cancel()
+                if connection.is_handled() and self._is_over(connection):
+                    self._cancel(connection)
+
+    def _is_over(self, connection: Connection) -> bool:
+        """Is its time up?"""
+        handling, idle = self.settings.handler_timeout, self.settings.idle_timeout
+        if handling is not None and self.now - connection.began > handling:
+            return True
+        if idle is None:
+            return False
+        if not connection.waits_in_vain():
+            connection.seen = self.now
+        return self.now - connection.seen > idle
+
+    def _cancel(self, connection: Connection) -> None:
+        """End its handler; one that cleans up is left in peace for a while."""
+        before = connection.cancelled_at
+        if connection.task is not None and (before is None or self.now - before > CLEAN_UP):
+            connection.cancelled_at = self.now
+            connection.task.cancel()
 
     async def _drain(self) -> None:
         await asyncio.sleep(0)  # who has been accepted by now, comes in
@@ -196,16 +219,20 @@ class Tasks:
                 self.loop.call_later(FRESH, connection.shut_receiving)
             else:
                 connection.shut_receiving()
+        until = self.loop.time() + self.settings.drain_timeout
         tasks = {connection.task for connection in self._connections if connection.task is not None}
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
-            for task in late:
-                task.cancel()
+            await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
+            late = {connection.task: connection for connection in self._connections if connection.task is not None}
+            for connection in late.values():
+                self._cancel(connection)
             if late:
                 await asyncio.wait(late, timeout=1.0)
-        if self._connections:  # what was sent last is being taken
+        while self._connections:  # what was sent last is being taken
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=1.0)
+            if self.loop.time() >= until or not any(connection.is_sending() for connection in self._connections):
+                break
 
 
 class Unsecured(asyncio.Protocol):

@@ -105,7 +105,8 @@ def describe(value: Any, path: str) -> str:
         # Not itself: its traceback holds this frame, and all that stands in those above, inputs and their blocks.
         why, too_deep = str(error), isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
     try:
-        found = _look(value, path, None, set())
+        with handles.collecting():
+            found = _look(value, path, None, set())
     except RecursionError:
         found = f"{path}: it is nested too deeply for pickle; pass it flat" if too_deep else None
     return found or f"{path}: {_a(value)} cannot travel to another process ({why})"
