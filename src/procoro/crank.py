@@ -95,12 +95,15 @@ class Crank:
         """Let the crank's thread call this soon, in the order of posting."""
         self._calls.append(call)
         if not self._awake:
-            self._awake = True
             try:
+                self._awake = True
                 with self._wake_lock:
                     self._wake_write.write(b".")  # if it is full, the crank will wake anyway
             except ValueError:  # it was closed meanwhile
                 self._call_all()
+            except BaseException:  # of a signal handler: it may not have been woken
+                self._awake = False
+                raise
         elif self._over:
             self._call_all()
 

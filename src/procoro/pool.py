@@ -189,12 +189,11 @@ class Pool:
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
-            opened = False
+            batch: Batch | None = None
             try:
                 if self._state != "RUN" or not self._conductor.takes_calls:
                     self._check_running()
                 if within or self._open is None or self._open[1] != alike or len(self._open[0].results) >= GATHERED:
-                    opened = True
                     batch = self._open_batch(fn, alike)
                 else:
                     batch = self._open[0]
@@ -206,8 +205,9 @@ class Pool:
                 batch.results.append(result)
             finally:
                 self._adding = within
-                if opened:  # also if a handler raised: who finds calls gathered relies on it
+                if batch is not None and not batch.announced:  # also if a handler raised
                     self._conductor.post(self._fetch)
+                    batch.announced = True  # a handler may have raised before: then the next submit does it
         return result
 
     def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
@@ -554,7 +554,8 @@ class Pool:
             conductor.finish(stream, error)
 
         source: Source
-        if type(values) in (list, tuple, range):
+        total = _length(values)
+        if type(values) in (list, tuple, range) and total is not None:
             source = SequenceSource(values, context.shape, conductor.packer, supply, finish)  # type: ignore[arg-type]
         else:
             source = IteratorSource(values, context.shape, conductor.packer, supply, finish, conductor.crank)
@@ -564,7 +565,7 @@ class Pool:
             place,
             window=window,
             ordered=ordered,
-            total=len(values) if isinstance(values, (list, tuple, range)) else None,
+            total=total,
             timeout=context.timeout,
             retries=retries,
             chunk=chunksize,
@@ -759,6 +760,14 @@ def _initializer(
         return library.length, place, data
 
     return pack
+
+
+def _length(values: Iterable[Any]) -> int | None:
+    """How many these are; None: nobody knows, or there are more than can be counted, as in `range(2**64)`."""
+    try:
+        return len(values) if isinstance(values, (list, tuple, range)) else None
+    except OverflowError:
+        return None
 
 
 def _callable(func: Any) -> None:

@@ -247,7 +247,7 @@ class Process:
             from procoro import errors
 
             raise errors.WaitTimeout(f"{self._name} has not ended within {timeout} s")
-        with child.changed:
+        with child.lock:
             if child.opened is None:
                 child.opened = self._open(child)
             ok, outcome = child.opened

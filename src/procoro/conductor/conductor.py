@@ -22,6 +22,7 @@ from procoro.engines.local import LocalEngine
 from procoro.engines.template import TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
+from procoro.sleeping import Flag
 from procoro.wire import codec
 from procoro.wire.blocks import Spares
 from procoro.wire.exceptions import Failure, pack_failure
@@ -87,7 +88,7 @@ class Conductor:
             raise
         spares = Spares(lambda: self.crank.post(self._engine.watch_spares))
         self.packer = codec.Packer(self.library, spares)
-        self.ended = threading.Event()
+        self.ended = Flag()
         self.takes_calls = True  # until it is given up or has ended
         obeyed = model != "threads"
         self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, obeyed)
@@ -158,7 +159,7 @@ class Conductor:
         if threading.current_thread() is self.crank.thread:
             self.tell(m.Cancelled(0, stream, number, kill))
             return False
-        answered = threading.Event()
+        answered = Flag()
         answer: list[bool] = []
 
         def take(yes: bool) -> None:
@@ -181,7 +182,7 @@ class Conductor:
         """Is a worker in this call? Waits for the crank."""
         if self.ended.is_set() or self.crank.forked or threading.current_thread() is self.crank.thread:
             return False
-        answered = threading.Event()
+        answered = Flag()
         answer: list[bool] = []
 
         def look() -> None:

@@ -190,7 +190,11 @@ class IteratorSource:
         for value in iterator:
             kind = type(value)
             if kind in codec.SCALARS:
-                size = 32 + len(value) if kind is str or kind is bytes else 32
+                size = 32
+                if kind is str or kind is bytes:
+                    size += len(value)
+                elif kind is int and not -codec.HUGE < value < codec.HUGE:
+                    size += value.bit_length() >> 3
                 self._basket.append(value)
             else:
                 size = self._put_packed(value)

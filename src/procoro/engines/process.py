@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from procoro import kernel
 from procoro.crank import Crank
 from procoro.engines.template import UNTOLD, TemplateProcess
+from procoro.sleeping import Sleepers
 from procoro.wire import channel, handles, parcel
 from procoro.wire.blocks import Parts
 
@@ -59,7 +60,8 @@ class Child:
         self.crank = crank
         self.pid = 0
         self.pidfd = -1
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()  # of its end, and of its outcome while that is opened
+        self._sleepers = Sleepers()
         self.begun = False  # it has been sent its call
         self.ended = False
         self._there = False  # it has been forked
@@ -107,8 +109,7 @@ class Child:
                 "a callback waits for a process: callbacks run in procoro's own thread, which would have to tell it. "
                 "Start the wait in a thread instead"
             )
-        with self.changed:
-            return self.changed.wait_for(predicate, timeout)
+        return self._sleepers.sleep(predicate, timeout)
 
     def begin(self) -> bool:
         """Wait until it is there, and hand its call over; False if it has ended before. To be called once."""
@@ -118,7 +119,7 @@ class Child:
         try:
             body, fds = parcel.pack([call.about, call.call])
             self._wait_until(lambda: self._there or self.ended, None)
-            with self.changed:
+            with self.lock:
                 if not self.ended:
                     self.begun = True
                     handles.send(self._end, call.handles, channel.HANDLE_FOR_LIFE)
@@ -145,14 +146,14 @@ class Child:
 
     def tell_end_to(self, waiting: asyncio.Future[None]) -> bool:
         """Add one to those who are told of its end; False if it has come."""
-        with self.changed:
+        with self.lock:
             if not self.ended:
                 self._awaiting.append(waiting)
             return not self.ended
 
     def tell_no_more(self, waiting: asyncio.Future[None]) -> None:
         """Who was to be told, waits no longer."""
-        with self.changed:
+        with self.lock:
             if waiting in self._awaiting:
                 self._awaiting.remove(waiting)
 
@@ -234,13 +235,13 @@ class Child:
         self._tell(there=True)
 
     def _tell(self, there: bool = False, ended: bool = False) -> None:
-        with self.changed:
+        with self.lock:
             self._there |= there
             self.ended |= ended
-            self.changed.notify_all()
             if ended:
                 self._end.close()
                 self._theirs.close()
+        self._sleepers.wake()
 
     # ---- ending
 

@@ -10,6 +10,7 @@ from procoro.calls import Fault, Run
 from procoro.results.failures import Context, error_of
 from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import call_back, refuse_in_crank, wake
+from procoro.sleeping import Flag
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +31,7 @@ class MapResult(Generic[T]):
         self._callback = callback
         self._error_callback = error_callback
         self._parts: dict[int, Outcomes] = {}
-        self._done = threading.Event()
+        self._done = Flag()
         self._lock = threading.Lock()
         self._outcome: tuple[bool, Any] | None = None
         self._end: Fault | BaseException | None = None  # why there is more that was not run
@@ -42,10 +43,9 @@ class MapResult(Generic[T]):
 
     def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
-        with self._lock:
-            self._end = error
-            self._done.set()
-            awaiting, self._awaiting = self._awaiting, []
+        self._end = error
+        self._done.set()
+        awaiting, self._awaiting = self._awaiting, []
         wake(awaiting)
         if self._callback is not None or self._error_callback is not None:
             try:
@@ -122,12 +122,9 @@ class MapResult(Generic[T]):
         if not self._done.is_set():
             refuse_in_crank(self._context.conductor)
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with self._lock:
-            if self._done.is_set():
-                waiting.set_result(None)
-            else:
-                self._awaiting.append(waiting)
-        yield from waiting
+        self._awaiting.append(waiting)
+        if not self._done.is_set():  # else it ended before it could know of us
+            yield from waiting
         return self.get()
 
     def __reduce__(self) -> Any:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
 from procoro.results.outcomes import FORGOTTEN, Outcomes, Raised
-from procoro.results.waiting import Sleep, Waiting, call_back, refuse_in_crank, wake
+from procoro.results.waiting import Waiting, call_back, refuse_in_crank, wake
 from procoro.scheduler import messages as m
+from procoro.sleeping import Sleep
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,6 +34,7 @@ class Batch:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.many = False  # may they run beside each other?
+        self.announced = False  # the crank has been asked to fetch them
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
         self.looking = threading.RLock()  # held while a condition is made, or one is found missing and done without

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, Run
+from procoro.errors import failed_call, mark
 from procoro.results.failures import Context, error_of
 from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import refuse_in_crank, wake
 from procoro.scheduler import messages as m
+from procoro.sleeping import Sleepers
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +33,7 @@ class Inbox:
         self.over = False
         self.error: BaseException | None = None
         self.abandoned = False
-        self._arrived = threading.Condition()
+        self._sleepers = Sleepers()
         self._awaiting: list[asyncio.Future[None]] = []
 
     def deliver(self, outcome: Run | Fault) -> None:
@@ -51,26 +53,22 @@ class Inbox:
         self.end(ending)
 
     def _wake(self) -> None:
-        with self._arrived:
-            self._arrived.notify_all()
-            awaiting, self._awaiting = self._awaiting, []
+        self._sleepers.wake()
+        awaiting, self._awaiting = self._awaiting, []
         wake(awaiting)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until something is ready or all is over."""
-        with self._arrived:
-            return self._arrived.wait_for(lambda: bool(self.ready) or self.over, timeout)
+        return self._sleepers.sleep(lambda: bool(self.ready) or self.over, timeout)
 
     async def await_arrival(self) -> None:
         """As `wait`, without blocking the event loop."""
         import asyncio
 
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        with self._arrived:
-            if self.ready or self.over:
-                return
-            self._awaiting.append(waiting)
-        await waiting
+        self._awaiting.append(waiting)
+        if not (self.ready or self.over):  # else it came before `_wake` could know of us
+            await waiting
 
 
 class Stream(Generic[T]):
@@ -83,13 +81,17 @@ class Stream(Generic[T]):
     what it had pulled still runs.
     """
 
+    # Also of one whose making was broken off
+    _begun = False
+    _taken: tuple[int, int] | None = None
+
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
         self._lock = threading.RLock()  # of what is in hand, while the next run is taken: many threads may ask
         self._values: Iterator[T] = iter([])
         self._failures: deque[tuple[T | Raised]] = deque()  # outcomes of a run that is not all values
         self._begun = False  # has anything been taken?
-        self._taken: tuple[int, int] | None = None  # calls and bytes in hand, not yet accounted for
+        self._taken = None  # calls and bytes in hand, not yet accounted for
 
     def __iter__(self) -> Iterator[T]:
         return itertools.chain.from_iterable(iter(self.next_values, None))
@@ -169,8 +171,10 @@ class Stream(Generic[T]):
             return opened
         outcome = opened.error
         if isinstance(outcome, (StopIteration, StopAsyncIteration)):  # as PEP 479: it would end the loop in silence
-            words = f"{self._inbox.context.function} raised {type(outcome).__name__}"
-            raise RuntimeError(words) from outcome
+            error = RuntimeError(f"{self._inbox.context.function} raised {type(outcome).__name__}")
+            if (call := failed_call(outcome)) is not None:
+                mark(error, call)
+            raise error from outcome
         try:
             raise outcome
         finally:

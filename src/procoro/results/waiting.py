@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from procoro.conductor.conductor import Conductor
+from procoro.sleeping import Sleep
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,24 +27,6 @@ def refuse_in_crank(conductor: Conductor) -> None:
             "a callback waits for a call: callbacks run in procoro's own thread, which would have to deliver it. "
             "Start the wait in a thread, or add a callback to that call instead"
         )
-
-
-class Sleep:
-    """A thread's wait, from when this is made. (A condition would take six times as long to make and to use.)"""
-
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def last(self, timeout: float | None) -> None:
-        """Sleep until it is ended, or for `timeout` seconds."""
-        self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0))
-
-    def end(self) -> None:
-        """Once."""
-        self._lock.release()
 
 
 Waiting: TypeAlias = "Sleep | asyncio.Future[None]"

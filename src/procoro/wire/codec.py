@@ -35,6 +35,7 @@ NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorTy
 
 
 ROWS: dict[type, Callable[[Any], Any]] = {dict: dict.copy, list: list.copy, tuple: tuple}  # how each is copied
+HUGE = 1 << 128  # an int from there on is counted by its bytes
 WIDEST, LONGEST_NAME = 64, 64  # fields of a row, and characters of their names: others are pickled one by one
 
 
@@ -237,6 +238,8 @@ class OfMain:
         main = twin.main_globals()
         self._function = function
         self._stood = [(name, main.get(name)) for name, _, _ in definitions]
+        absent = set().union(*(twin.absent(value) for _, value in self._stood))
+        self._stood += [(name, self) for name in sorted(absent)]  # it may come, and is to be seen then
         self._packings = _twin.packings
         self.place = place
 
@@ -259,7 +262,7 @@ class Seen:
     def __init__(self, function: types.FunctionType, seen: dict[int, Seen]) -> None:
         key = id(function)
         self._function = weakref.ref(function, lambda _: seen.pop(key, None))
-        self._names = [] if function.__globals__ is twin.main_globals() else sorted(_names(function.__code__))
+        self._names = [] if function.__globals__ is twin.main_globals() else sorted(twin.names_in(function.__code__))
         self._held = self._all_of(function)
         # Can nothing that it holds change in place? (What it names of `__main__`, the twin looks after.)
         self.is_fixed = not function.__dict__ and all(
@@ -284,12 +287,6 @@ class Seen:
         return held
 
 
-def _names(code: types.CodeType) -> set[str]:
-    """All that this code, and the code within it, may look up by name."""
-    inner = [_names(part) for part in code.co_consts if isinstance(part, types.CodeType)]
-    return set(code.co_names).union(*inner)
-
-
 def plain_size(values: Sequence[Any], shape: int) -> int | None:
     """Bytes, about, of inputs that are all scalars (for `STAR`: tuples of scalars); None if others are among them."""
     if shape == STAR:
@@ -300,6 +297,8 @@ def plain_size(values: Sequence[Any], shape: int) -> int | None:
     if not types <= SCALARS:
         return None
     size = 32 * len(values)
+    if int in types and type(values) is not range:
+        size += _of_huge_ints(values, types)
     if types <= LONG_SCALARS:
         size += sum(map(len, values))
     elif types & LONG_SCALARS:
@@ -328,7 +327,17 @@ def _rows(values: Sequence[Any]) -> tuple[PlainInputs, int] | None:
     if any(len(name) > LONGEST_NAME for name in set(names) if type(name) in LONG_SCALARS):
         return None
     long = [field for field in fields if type(field) in LONG_SCALARS]
-    return rows, 128 * len(rows) + 32 * len(fields) + sum(map(len, long))
+    return rows, 128 * len(rows) + 32 * len(fields) + sum(map(len, long)) + _of_huge_ints(
+        fields, set(map(type, fields))
+    )
+
+
+def _of_huge_ints(values: Sequence[Any], types: set[Any]) -> int:
+    """Bytes of those that take more than any other number."""
+    ints: Sequence[Any] = values if types == {int} else [value for value in values if type(value) is int]
+    if not ints or -HUGE < min(ints) <= max(ints) < HUGE:
+        return 0
+    return sum(value.bit_length() >> 3 for value in ints)
 
 
 def describe_failure_to_pack(value: Any, path: str) -> str:

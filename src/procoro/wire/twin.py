@@ -147,16 +147,30 @@ def set_function_state(function: types.FunctionType, state: tuple[dict[str, Any]
 _numbers = itertools.count(1)  # of versions
 
 
+def names_in(code: types.CodeType) -> set[str]:
+    """All that this code, and the code within it, may look up by name."""
+    inner = [names_in(part) for part in code.co_consts if isinstance(part, types.CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def absent(value: object) -> set[str]:
+    """The names that a function of `__main__` may look up, and that are not there."""
+    if not isinstance(value, types.FunctionType) or value.__globals__ is not main_globals():
+        return set()
+    return names_in(value.__code__).difference(value.__globals__)
+
+
 class Known:
     """A name of `__main__`, packed."""
 
-    __slots__ = ("data", "handles", "names", "value", "version")
+    __slots__ = ("absent", "data", "handles", "names", "value", "version")
 
     def __init__(self, value: object, version: int, data: bytes, names: set[str], found: list[handles.Handle]) -> None:
         self.value = value
         self.version = version
         self.data = data
-        self.names = names  # those that it needs
+        self.names = names  # those that it needs,
+        self.absent = absent(value)  # and those that it would look up, were they there
         self.handles = found  # in it
 
 
@@ -187,7 +201,8 @@ class Packer:
                 continue
             value = main_globals()[name]
             known = self._known.get(name)
-            if known is None or known.value is not value or (again and not isinstance(value, IMMUTABLE)):
+            old = known is None or known.value is not value or not known.absent.isdisjoint(main_globals())
+            if known is None or old or (again and not isinstance(value, IMMUTABLE)):
                 known = self._pack(name, value)
             found[name] = (name, known.version, known.data)
             for handle in known.handles:
