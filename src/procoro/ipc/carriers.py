@@ -17,7 +17,7 @@ from procoro import kernel
 
 HEAD = 64  # bytes: a word, and room so that messages begin aligned
 LEAST = 1 << 21  # bytes of a carrier: small enough to stay in the processor's cache
-DEEP = 4  # messages that it holds, if they are large
+DEEP, DEEP_UP_TO = 4, 1 << 24  # messages that it holds, if they are large; of more bytes than that, one
 FREE = bytes(8)
 KNOWN = 4  # carriers that a receiver keeps mapped
 
@@ -29,7 +29,8 @@ class Carrier:
 
     def __init__(self, message: int) -> None:
         self.key = int.from_bytes(os.urandom(8), "little")
-        self.size = max(LEAST, -(-DEEP * (message + HEAD) // mmap.PAGESIZE) * mmap.PAGESIZE)
+        deep = DEEP if message <= DEEP_UP_TO else 1
+        self.size = max(LEAST, -(-deep * (message + 2 * HEAD) // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.fd = kernel.shared_file("procoro-carrier", 0)
         os.posix_fallocate(self.fd, 0, self.size)
         self._memory = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
@@ -37,11 +38,16 @@ class Carrier:
         self._under_way: deque[int] = deque()  # where those begin that may not have been read, in their order
         self._end = 0  # of the last
 
+    def is_empty(self) -> bool:
+        """Has all been read?"""
+        while self._under_way and not self._words[self._under_way[0] >> 3]:
+            self._under_way.popleft()
+        return not self._under_way
+
     def load(self, pieces: Sequence[bytes | memoryview], size: int) -> int | None:
         """Where these bytes now are; None if there is no room."""
         words = self._words
-        while self._under_way and not words[self._under_way[0] >> 3]:
-            self._under_way.popleft()
+        self.is_empty()
         whole = HEAD + size + (-size & HEAD - 1)
         first = self._under_way[0] if self._under_way else None
         start = self._end if first is not None else 0
@@ -79,7 +85,8 @@ class Outgoing:
         Raises OSError if no memory or descriptor is left.
         """
         carrier = self._carrier
-        if carrier is None or carrier.size < size + HEAD:
+        huge = carrier is not None and carrier.size > DEEP * DEEP_UP_TO and size <= DEEP_UP_TO and carrier.is_empty()
+        if carrier is None or carrier.size < size + HEAD or huge:  # a huge one is not kept for the small
             self._carrier = carrier = Carrier(size)
         start = carrier.load(pieces, size)
         return None if start is None else (carrier, start)

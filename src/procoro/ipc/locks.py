@@ -24,6 +24,7 @@ T = TypeVar("T")
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
 OWN = MUTEX + mutex.WORDS  # the first word that is its own
 PAGE = 4096 // 8
+STOPPED = 1.0  # seconds that one who must not wait waits for who is just changing the state
 BrokenBarrierError = threading.BrokenBarrierError
 
 
@@ -100,10 +101,7 @@ class Lock(_Acquired, Shared):
 
     def locked(self) -> bool:
         """Is it held, by anyone?"""
-        if self._mutex.acquire_at_once():
-            self._mutex.release()
-            return False
-        return True
+        return self._mutex.is_held()
 
     def _release_all(self) -> int:
         self.release()
@@ -180,7 +178,7 @@ def _me() -> object:
 class _Guarded(Shared):
     """State in words, under a mutex, with a flag that says whether anybody sleeps."""
 
-    WORDS = PAGE
+    WORDS = 8 * PAGE
     SLEEPERS: ClassVar[int] = OWN
 
     def _prepare(self) -> None:
@@ -245,8 +243,26 @@ class Semaphore(_Acquired, _Guarded):
             self._table.set(mine, self._table.value(mine) + 1)
         return True
 
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        """Take a permit, waiting up to `timeout` seconds (None: as long as it takes); `block=False`: if one is free.
+
+        True: it is held.
+        """
+        deadline = deadline_of(timeout)
+        return self._at_once() or sleep_until(self._acquiring(deadline) if block else self._acquiring_now())
+
     def _at_once(self) -> bool:
-        self._lock()
+        if not self._mutex.acquire_at_once():
+            return False
+        try:
+            return self._take()
+        finally:
+            self._mutex.release()
+
+    def _acquiring_now(self) -> Waiting[bool]:
+        """If somebody is just taking or giving one, wait for that: it takes microseconds, if he is not stopped."""
+        if not (yield from self._locking(deadline_of(STOPPED))):
+            return False
         try:
             return self._take()
         finally:
@@ -369,7 +385,7 @@ class Condition(_Acquired, Shared):
     A notification never goes to one who has died waiting.
     """
 
-    WORDS = PAGE
+    WORDS = 8 * PAGE
     WAITERS = FIRST_WORD
 
     def __init__(self, lock: Lock | None = None) -> None:
@@ -431,19 +447,31 @@ class Condition(_Acquired, Shared):
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
         lock = self._inner
         entry = self._table.add(WAITS)
+        interrupted: BaseException | None = None
         with Sleeper(self._bell, deadline) as sleeper:
             count = lock._release_all()
             try:
-                while True:
+                while not (sleeper.late or self._table.value(entry) == NOTIFIED):
                     yield sleeper
-                    late = sleeper.late
-                    if late or self._table.value(entry) == NOTIFIED:
-                        break
-            finally:
-                yield from lock._acquiring(None)
-                notified = self._table.value(entry) == NOTIFIED
-                self._table.remove(entry)
-                lock._restore(count)
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                interrupted = error
+            while True:  # also who is interrupted, a second time too, has the lock when that is told
+                try:
+                    yield from lock._acquiring(None)
+                    break
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    interrupted = error
+            notified = self._table.value(entry) == NOTIFIED
+            self._table.remove(entry)
+            lock._restore(count)
+        if interrupted is not None:
+            if notified:  # it is for somebody else then
+                self._notify(1)
+            raise interrupted
         return notified
 
     def notify(self, n: int = 1) -> None:
@@ -477,6 +505,7 @@ class Barrier(_Guarded):
     """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it."""
 
     PARTIES, TURN, BROKEN, MEMBERS = OWN + 1, OWN + 2, OWN + 3, OWN + 4
+    _acting = 0  # the thread of this process in which the action runs
     MEMBER = 1  # as an entry's value: who holds it; a higher one: who waits in that turn
 
     def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
@@ -520,11 +549,7 @@ class Barrier(_Guarded):
     @property
     def n_waiting(self) -> int:
         """How many wait now."""
-        self._lock()
-        try:
-            return len(self._waiters())
-        finally:
-            self._mutex.release()
+        return len(self._waiters())
 
     @property
     def broken(self) -> bool:
@@ -558,7 +583,11 @@ class Barrier(_Guarded):
                 if number + 1 == self.parties:
                     self._open_it(turn)
                     return number
-                entry = self._table.add(turn)
+                try:
+                    entry = self._table.add(turn)
+                except RuntimeError:  # the others would wait for us
+                    self._break_now()
+                    raise
                 self._will_sleep(sleeper, self._table)
             finally:
                 self._mutex.release()
@@ -582,12 +611,17 @@ class Barrier(_Guarded):
 
     def _open_it(self, turn: int) -> None:
         """For the mutex's holder: all have come."""
+        self._acting = threading.get_ident()
         try:
             if self._action is not None:
                 self._action()
         except BaseException:
             self._break_now()
             raise
+        finally:
+            self._acting = 0
+        if self.broken:  # by the action
+            raise BrokenBarrierError("the barrier's action has called abort()")
         self._ring()
         self._words[self.TURN] = turn + 1
 
@@ -612,6 +646,9 @@ class Barrier(_Guarded):
         self._words[self.BROKEN] = 1
 
     def _break(self) -> None:
+        if self._acting == threading.get_ident():  # its action, under the mutex
+            self._break_now()
+            return
         self._lock()
         try:
             self._break_now()

@@ -12,6 +12,7 @@ the kernel put a barrier into the owner (`membarrier`, see `kernel`), and then s
 from __future__ import annotations
 
 import fcntl
+import struct
 from time import monotonic_ns
 
 from procoro import kernel
@@ -106,6 +107,20 @@ class Mutex:
             if not got:
                 fcntl.fcntl(self._file, SETLK, self._free)
         return True
+
+    def is_held(self) -> bool:
+        """Is it held, by anyone? Takes nothing, and tells nobody."""
+        words = self._words
+        if self.held:
+            return True
+        if words[WITHIN] and words[BIAS] != REVOKED and kernel.started(words[OWNER]) == words[OWNER_STARTED]:
+            return True
+        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, self._take)
+        return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
+
+    def disown(self) -> None:
+        """Its object is closed: its descriptors may be another's soon."""
+        self._file = self._bell = -1
 
     def _is_owner_within(self) -> bool:
         kernel.barrier()  # if it is just leaving, it sees that we wait

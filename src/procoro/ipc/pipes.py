@@ -7,14 +7,18 @@ without passing through the socket's buffer, and so do the descriptors of handle
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pickle
 import select
 import socket
 import struct
+import sys
+import termios
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from time import monotonic
 from typing import Any, Self
 
 from procoro.errors import NotPicklable
@@ -38,6 +42,7 @@ LARGEST = HEAD.size + MOST_DESCRIPTORS * KEYS.size + INLINE
 BUFFER = 1 << 20
 LOOKS = 40  # whether a receiver has made room for a large message: it needs 10 µs for one of 64 KiB
 NO_ROOM = 0.001  # seconds before it is looked again
+LOST = 1.0  # seconds after which a large message that was received, and not copied out, has died with its receiver
 
 Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
 Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
@@ -225,6 +230,7 @@ class Connection:
         try:
             if size > INLINE:
                 looks = 0
+                since = monotonic()
                 while (loaded := self._of_this_process().load(pieces, size)) is None:
                     looks += 1
                     if looks < LOOKS:
@@ -232,6 +238,11 @@ class Connection:
                         continue
                     if self._is_ready(select.POLLHUP):
                         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+                    if self._is_under_way():
+                        since = monotonic()
+                    elif monotonic() - since > LOST:
+                        self._of_this_process().start_anew()
+                        continue
                     yield self._until(0, deadline_of(NO_ROOM))
                 carrier, place = loaded
                 key, carried, pieces = carrier.key, [carrier.fd], []
@@ -257,6 +268,10 @@ class Connection:
         finally:
             for fd in fds:
                 os.close(fd)
+
+    def _is_under_way(self) -> bool:
+        """Is there a message that nobody has received yet?"""
+        return int.from_bytes(fcntl.ioctl(self._end, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
 
     def _of_this_process(self) -> _Large:
         if self._large.pid != shared.pid:  # a parent and its child must not both write to one carrier
@@ -350,7 +365,9 @@ class Connection:
 
 def _arrive(key: int, readable: bool, writable: bool) -> Connection:
     (fd,) = handles.take(key)
-    return Connection(socket.socket(fileno=os.dup(fd)), readable, writable)
+    end = socket.socket(fileno=os.dup(fd))
+    end.settimeout(None)  # whatever default the user has set
+    return Connection(end, readable, writable)
 
 
 def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (as in multiprocessing)
@@ -364,6 +381,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
     """
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
+        end.settimeout(None)  # whatever default the user has set
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
             end.setsockopt(socket.SOL_SOCKET, option, BUFFER)
     return Connection(ends[0], True, duplex), Connection(ends[1], duplex, True)
@@ -425,6 +443,11 @@ class _Large:
         """As in `Outgoing`."""
         with self._lock:
             return self._outgoing.load(pieces, size)
+
+    def start_anew(self) -> None:
+        """What is in the carrier has been received by who died of it: it never becomes free."""
+        with self._lock:
+            self._outgoing.close()
 
     def unload(self, key: int, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
         """As in `Incoming`."""

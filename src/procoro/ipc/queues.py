@@ -121,9 +121,12 @@ class SimpleQueue(Shared, Generic[T]):
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
             await wait(self._putting(packed, None))
 
-    def _pack(self, obj: Any) -> Packed:
+    def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
+
+    def _pack(self, obj: Any) -> Packed:
+        self._check_open()
         if type(obj) is bytes:
             return BYTES, obj, len(obj)
         body, views = items.dump(obj, "item")
@@ -429,6 +432,8 @@ class SimpleQueue(Shared, Generic[T]):
         if not self._closed:
             self._closed = True
             self._here.pop(self.key, None)
+            for mutex in (self._writer, self._reader):  # of a thread that is still in here
+                mutex.disown()
             super()._leave()
 
     def __repr__(self) -> str:
@@ -592,6 +597,7 @@ class JoinableQueue(Queue[T]):
         sleep_until(self._doing())
 
     def _doing(self) -> Waiting[None]:
+        self._check_open()
         yield from self._turn(self._reader, None)
         try:
             if self._words[DONE] >= self._words[TAKEN]:
@@ -617,6 +623,7 @@ class JoinableQueue(Queue[T]):
         await wait(self._joining())
 
     def _joining(self) -> Waiting[None]:
+        self._check_open()
         with Sleeper(self._bell, None) as sleeper:
             while self._words[DONE] != self._words[PUT]:
                 yield from self._turn(self._reader, None)
@@ -634,6 +641,7 @@ class JoinableQueue(Queue[T]):
         """For the reader: who works on items. Raises if who took one is dead."""
         alive = [entry for entry in self._table.entries() if self._table.is_alive(entry)]
         held = sum(self._table.value(entry) - MIDDLE for entry in alive)
+        held += sum(min(0, self._table.value(entry) - MIDDLE) for entry in self._table.dead())  # done for others
         lost = self._words[TAKEN] - self._words[DONE] - held
         if lost > 0:
             dead = sorted({self._table.pid(entry) for entry in self._table.dead()})

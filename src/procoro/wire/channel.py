@@ -53,8 +53,12 @@ PLAIN, EACH, PARTS, IN_BLOCK = 0, 1, 2, 8
 
 
 def pair() -> tuple[End, End]:
-    """Two connected ends; neither is inherited by an exec."""
-    return _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Two connected ends that block, whatever default time-out the user has set; neither is inherited by an exec."""
+    ends = _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if _socket.getdefaulttimeout() is not None:
+        for end in ends:
+            end.setblocking(True)
+    return ends
 
 
 def send(end: End, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
