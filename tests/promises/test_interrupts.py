@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.gate import Gate
-from tests.promises.conftest import Start
+from tests.promises.conftest import Script, Start
 from tests.promises.looks import gone, wait_until
 
 SECONDS = 30.0  # until a program that was interrupted must have ended
@@ -211,3 +211,54 @@ def test_ctrl_c_at_random_moments(start: Start, seed: int) -> None:
     # At its very end, when its handlers are gone, the interpreter is ended by the signal itself.
     done = (out, said) == ("done\n", "") and process.returncode in (0, -signal.SIGINT)
     assert done or "KeyboardInterrupt" in said, (process.returncode, out, said)
+
+
+@pytest.mark.parametrize("way", ["imap", "next", "map_async", "submit"])
+def test_interrupts_at_random_moments_do_not_stop_the_pool(script: Script, way: str) -> None:
+    """An exception of a signal handler can land between any two steps of a wait."""
+    said = script(
+        """
+        import os, random, signal, sys, time
+        from procoro import Pool
+
+        sys.stderr = open(os.devnull, "w")  # what a finalizer raises, is told there
+
+        def f(x): return x
+
+        def once(pool):
+            if way == "imap":
+                for _ in pool.imap(f, range(300)): pass
+            elif way == "next":
+                stream = pool.imap(f, range(3))
+                stream.next(1)
+            elif way == "map_async":
+                pool.map_async(f, range(3)).wait(1)
+            else:
+                pool.submit(f, 1).get(1)
+
+        way = sys.argv[1]
+        chance = random.Random(5)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        hit = 0
+        with Pool(2) as pool:
+            pool.map(f, range(10))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, 0.003))
+                    once(pool)
+                except KeyboardInterrupt:
+                    hit += 1
+                finally:
+                    while True:
+                        try:
+                            signal.setitimer(signal.ITIMER_REAL, 0)
+                            break
+                        except KeyboardInterrupt:
+                            pass
+            assert pool.submit(f, 5).get(10) == 5
+        print(hit > 20)
+        """,
+        way,
+    )
+    assert said == "True\n"

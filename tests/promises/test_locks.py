@@ -1110,3 +1110,93 @@ def test_nothing_stays_in_a_worker_either() -> None:
 def test_what_it_says_of_itself(kind: Any) -> None:
     one = kind()
     assert type(one).__name__ in repr(one)
+
+
+# ------------------------------------------------------------------------------------------ what was broken once
+
+
+@every_loop
+def test_a_thousand_tasks_wait_for_one_event(run: Run) -> None:
+    """The kernel lets 500 epolls on one descriptor be waited for, and uvloop ends the program beyond that."""
+
+    async def main() -> list[bool]:
+        event = Event()
+        tasks = [asyncio.ensure_future(event.await_(PATIENCE)) for _ in range(1000)]
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        event.set()
+        return await asyncio.gather(*tasks)
+
+    assert run(main()) == [True] * 1000
+
+
+def test_a_thousand_greenlets_wait_for_one_event(script: Script) -> None:
+    said = script(
+        """
+        from procoro import Event, spawn, joinall, sleep
+        event = Event()
+        greenlets = [spawn(event.wait, 20) for _ in range(1000)]
+        sleep(0.1)
+        event.set()
+        joinall(greenlets)
+        print(sum(greenlet.value for greenlet in greenlets))
+        """
+    )
+    assert said == "1000\n"
+
+
+@every_loop
+def test_who_is_cancelled_while_it_takes_the_lock_again_has_it(run: Run) -> None:
+    async def main() -> list[str]:
+        condition, said = Condition(), []
+
+        async def waits() -> None:
+            async with condition:
+                try:
+                    await condition.await_()
+                finally:
+                    said.append("held" if condition._inner.locked() else "free")
+
+        task = asyncio.ensure_future(waits())
+        while not list(condition._table.entries()):
+            await asyncio.sleep(0.001)
+        async with condition:
+            condition.notify_all()
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.sleep(0.05)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not list(condition._table.entries())
+        return said
+
+    assert run(main()) == ["held"]
+
+
+def test_a_look_at_a_lock_does_not_swallow_a_death(fork: Fork) -> None:
+    lock = Lock()
+    child = fork(lambda: lock.acquire() and os.kill(os.getpid(), 9))
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not lock.locked() and not lock.locked()
+    assert lock.acquire() and lock.owner_died == child.pid
+    lock.release()
+
+
+def test_a_barriers_action_may_look_at_it_and_break_it() -> None:
+    seen: list[int] = []
+    looking = Barrier(1, lambda: seen.append(looking.n_waiting))
+    assert looking.wait() == 0 and seen == [0]
+    breaking = Barrier(1, lambda: breaking.abort())
+    with pytest.raises(BROKEN):
+        breaking.wait()
+    assert breaking.broken
+
+
+def test_a_barrier_of_many() -> None:
+    barrier, numbers = Barrier(200), []
+    threads = [threading.Thread(target=lambda: numbers.append(barrier.wait())) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert sorted(numbers) == list(range(200))

@@ -538,3 +538,24 @@ def test_queues_that_go_through_a_pipe_200_times_leave_nothing() -> None:
             assert queue.get() == number
         del queue
         assert shares.belongings() == before
+
+
+def test_the_users_default_time_out_is_not_ours(script: Script) -> None:
+    said = script(
+        """
+        import socket
+        from procoro import Pipe, Pool, Process
+        socket.setdefaulttimeout(0.05)
+        process = Process(target=sum, args=([1, 2],))
+        process.start()
+        print(process.result())
+        with Pool(1) as pool:
+            print(pool.apply(sum, ([3, 4],)))
+        here, there = Pipe()
+        process = Process(target=there.send, args=("late",))
+        print(here._end.gettimeout(), there._end.gettimeout())
+        process.start()
+        print(here.recv())
+        """
+    )
+    assert said == "3\n7\nNone None\nlate\n"

@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import select
 import sys
-from collections.abc import Generator, Iterable
+import weakref
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -47,6 +49,9 @@ class Sleeper:
 
     def __init__(self, bell: int | None, deadline: float | None) -> None:
         self._epoll = kernel.original("select", "epoll")()
+        self._bell = bell
+        self._others = False  # other descriptors than the bell and pidfds
+        self._followers: dict[Callable[[], object], None] = {}  # what wakes them
         if bell is not None:
             self._epoll.register(bell, select.EPOLLIN | select.EPOLLET)
             self._epoll.poll(0)  # what rang before
@@ -64,6 +69,7 @@ class Sleeper:
 
     def add(self, fd: int, events: int) -> None:
         """Wake also when this descriptor can be read or written."""
+        self._others = True
         self._epoll.register(fd, events)
 
     @property
@@ -104,16 +110,32 @@ class Sleeper:
         if hub is None:
             self._epoll.poll(self._seconds())
             return
-        watcher = hub.loop.io(self._epoll.fileno(), 1)
+        greenlet, waits = sys.modules["gevent"].getcurrent(), [True]
+
+        def switch() -> None:
+            if waits[0]:
+                greenlet.switch()
+
         timer = hub.loop.timer(self._seconds())
-        greenlet = sys.modules["gevent"].getcurrent()
+        leader = self._leader(hub)
+        watcher: Any = hub.loop.io(self._epoll.fileno(), 1) if leader is None else None
         try:
-            watcher.start(greenlet.switch)
-            timer.start(greenlet.switch)
-            hub.switch()
+            timer.start(switch)
+            if leader is not None:
+                leader._followers[later := partial(hub.loop.run_callback, switch)] = None
+                if not self._epoll.poll(0):
+                    hub.switch()
+            else:
+                watcher.start(switch)
+                hub.switch()
         finally:
-            watcher.close()
+            waits[0] = False
             timer.close()
+            if leader is not None:
+                leader._followers.pop(later, None)
+            else:
+                watcher.close()
+            self._stop_leading(hub)
             self._epoll.poll(0)
 
     async def asleep(self) -> None:
@@ -123,13 +145,47 @@ class Sleeper:
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(self._seconds(), _wake, woken)
-        loop.add_reader(self._epoll.fileno(), _wake, woken)
+        leader = self._leader(loop)
         try:
-            await woken
+            if leader is not None:
+                leader._followers[later := partial(_wake, woken)] = None
+                if not self._epoll.poll(0):
+                    await woken
+            else:
+                loop.add_reader(self._epoll.fileno(), _wake, woken)
+                await woken
         finally:
-            loop.remove_reader(self._epoll.fileno())
             timer.cancel()
+            if leader is not None:
+                leader._followers.pop(later, None)
+            else:
+                loop.remove_reader(self._epoll.fileno())
+            self._stop_leading(loop)
             self._epoll.poll(0)
+
+    # The kernel lets no more than 500 epolls that wait for one bell be waited for in their turn. So of those in one
+    # loop that sleep on it, one leads: when that wakes, all do.
+
+    def _leader(self, loop: Any) -> Sleeper | None:
+        """Whom to follow. None: nobody; we may lead."""
+        leaders = _leaders.setdefault(loop, {})
+        leader = leaders.get(self._bell)
+        if leader is None:
+            if self._bell is not None:
+                leaders[self._bell] = self
+        elif not self._others and self._pidfds.keys() <= leader._pidfds.keys():
+            return leader
+        return None
+
+    def _stop_leading(self, loop: Any) -> None:
+        leaders = _leaders.get(loop, {})
+        if leaders.get(self._bell) is self:
+            del leaders[self._bell]
+            for wake in list(self._followers):
+                wake()
+
+
+_leaders: weakref.WeakKeyDictionary[Any, dict[int | None, Sleeper]] = weakref.WeakKeyDictionary()  # by loop and bell
 
 
 def _wake(woken: Any) -> None:

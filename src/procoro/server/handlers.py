@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from procoro.calls import is_async
+
+CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200  # as `inspect` has them
 
 
 def kind(handler: Callable[[Any], Any], model: str | None) -> bool:
     """Is it to be run by asyncio? Raises if `model` is none, or cannot run it."""
     if model not in (None, "asyncio", "greenlets"):
         raise ValueError(f"model must be 'asyncio' or 'greenlets', got {model!r}")
-    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+    code = getattr(handler, "__code__", None)
+    if code is not None and code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
         raise TypeError(f"handler must be a function, and {handler!r} is a generator: it would do nothing when called")
     found = is_async(handler)
     if model == "greenlets" and found:
@@ -23,8 +26,8 @@ def kind(handler: Callable[[Any], Any], model: str | None) -> bool:
 
 def refuse_awaitable(value: object) -> None:
     """What a plain handler has returned: if that is to be awaited, it has done nothing."""
-    if inspect.iscoroutine(value):
+    if isinstance(value, CoroutineType):
         value.close()
         raise TypeError(f"the handler returned a coroutine of {value.__qualname__}: it needs model='asyncio'")
-    if inspect.isasyncgen(value) or inspect.isgenerator(value):
+    if isinstance(value, (AsyncGeneratorType, GeneratorType)):
         raise TypeError(f"the handler returned a generator of {value.__qualname__}: nothing of it has run")
