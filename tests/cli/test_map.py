@@ -151,6 +151,14 @@ def test_a_call_that_exits_or_has_the_wrong_signature_is_an_error_row(procoro_ma
     assert [(number, kind) for number, kind, _ in found] == [(number, "TypeError") for number in range(6)]
 
 
+def test_a_call_that_raises_stop_iteration_is_an_error_row(procoro_map: Map, numbers: Path) -> None:
+    """As a bare `next()` in the function does."""
+    done = procoro_map(function("has_no_next"), numbers)
+    found = list(map(json.loads, done.stdout.splitlines()))
+    assert [row for row in found if isinstance(row, int)] == [0, 1, 2, 4, 5]
+    assert [number for number, _, _ in errors(found)] == [3]
+
+
 def test_a_worker_that_kills_itself_costs_one_row(procoro_map: Map, numbers: Path) -> None:
     done = procoro_map(function("dies_at_three"), numbers)
     found = list(map(json.loads, done.stdout.splitlines()))

@@ -12,7 +12,7 @@ from procoro import Pool
 from procoro.errors import PoolClosed
 from tests.gate import Gate
 from tests.promises import calls
-from tests.promises.looks import PATIENCE, outcomes
+from tests.promises.looks import PATIENCE, outcomes, wait_until
 
 ITEMS = 4096
 BYTES = 16 << 20
@@ -257,3 +257,29 @@ def test_a_generator_that_uses_a_closed_pool() -> None:
         pool.close()
         with pytest.raises(PoolClosed):
             list(stream)
+
+
+def test_huge_ints_count_by_their_bytes(gate: Gate) -> None:
+    pulled = 0
+
+    def numbers() -> Iterator[int]:
+        nonlocal pulled
+        for exponent in itertools.count(8 << 20):
+            pulled += 1
+            yield 1 << exponent  # a MiB
+
+    with Pool(1) as pool:
+        pool.map(int.bit_length, range(20_000))  # it is short
+        pool.submit(calls.stand, gate)
+        gate.reached()
+        stream = pool.imap(int.bit_length, numbers())
+        wait_until(lambda: pulled >= 4, "some are pulled")
+        threading.Event().wait(0.5)
+        assert pulled <= 20, "16 MiB ahead"
+        gate.open()
+        assert next(stream) == (8 << 20) + 1
+
+
+def test_more_inputs_than_can_be_counted() -> None:
+    with Pool(1) as pool:
+        assert list(itertools.islice(pool.imap(calls.double, range(2**80)), 3)) == [0, 2, 4]

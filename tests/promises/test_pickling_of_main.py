@@ -475,3 +475,28 @@ def test_what_cannot_travel_is_named_by_its_path(script: Script) -> None:
         "class | function Holds.lock: a threading.Lock",
         "instance | kwargs['key'][0].lock: a threading.Lock",
     ]
+
+
+def test_a_name_that_comes_later_is_seen_by_a_submit(script: Script) -> None:
+    """As in a notebook, in which a cell was not run yet; and of one that was taken away, and has another value now."""
+    said = script(
+        """
+        from procoro import Pool
+        N = 3
+        def uses(x): return helper(x)
+        def outer(x): return uses(x)
+        def adds(x): return x + N
+        with Pool(2) as pool:
+            for function in (uses, outer):
+                try:
+                    pool.submit(function, 1).get()
+                except NameError as error:
+                    print(error)
+            print(pool.submit(adds, 1).get())
+            def helper(x): return x + 1
+            del N
+            N = 4
+            print(pool.submit(uses, 1).get(), pool.submit(outer, 1).get(), pool.submit(adds, 1).get())
+        """
+    )
+    assert said == "name 'helper' is not defined\nname 'helper' is not defined\n4\n2 2 5\n"
