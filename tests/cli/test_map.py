@@ -151,6 +151,14 @@ def test_a_call_that_exits_or_has_the_wrong_signature_is_an_error_row(procoro_ma
     assert [(number, kind) for number, kind, _ in found] == [(number, "TypeError") for number in range(6)]
 
 
+def test_the_file_of_the_function_is_not_written_over(procoro_map: Map, numbers: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def same(x):\n    return x\n")
+    done = procoro_map(f"{file}:same", numbers, "-o", file)
+    assert done.returncode == 2 and "FUNCTION stands in" in done.stderr
+    assert "def same" in file.read_text()
+
+
 def test_a_call_that_raises_stop_iteration_is_an_error_row(procoro_map: Map, numbers: Path) -> None:
     """As a bare `next()` in the function does."""
     done = procoro_map(function("has_no_next"), numbers)

@@ -132,9 +132,10 @@ def _prepare(order: Order, stack: ExitStack) -> tuple[Pool, partial[Any], Run]:
     order.check()
     source = order.source(stack.enter_context(keep_input()) if order.reads_standard_input else None)
     standard_output = stack.enter_context(keep_output()) if order.writes_standard_output else None
-    function = answering(load(order.function))
+    loaded = load(order.function)
+    function = answering(loaded)
+    order.check_function(function, getattr(sys.modules[loaded.module], "__file__", None))
     interrupts = stack.enter_context(Interrupts())
-    order.check_function(function)
     pool = stack.enter_context(_pool(order))
     rows = stack.enter_context(_rows(order.out, standard_output, interrupts))
     failures = rows

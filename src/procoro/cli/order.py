@@ -71,12 +71,15 @@ class Order:
         if self.errors is not None and _same(_place(self.out, 1), _place(self.errors, 1)):
             raise OrderError("--errors and --out are the same file; without --errors, error rows go to OUT")
 
-    def check_function(self, function: Callable[..., Any]) -> None:
-        """Can the model run it?
+    def check_function(self, function: Callable[..., Any], file: str | None) -> None:
+        """Can the model run it, and is the file that it stands in left whole?
 
         Raises:
             OrderError: with words for the user.
         """
+        for written in filter(None, (self.out, self.errors)):
+            if file is not None and _same(_place(written, 1), _place(file)):
+                raise OrderError(f"FUNCTION stands in {written}, and rows would be written over it")
         if self.model == "greenlets" and is_async(function):
             raise OrderError("FUNCTION is an `async def`, which greenlets cannot run: leave --model out")
 

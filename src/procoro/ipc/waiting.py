@@ -39,9 +39,9 @@ def deadline_of(timeout: float | None) -> float | None:
     """When a wait of so many seconds ends (less than 0: now); None: never. Raises TypeError for what is no number."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+    if isinstance(timeout, bool) or not (hasattr(timeout, "__float__") or hasattr(timeout, "__index__")):
         raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
-    return monotonic() + max(0.0, timeout)
+    return monotonic() + max(0.0, float(timeout))
 
 
 class Sleeper:

@@ -68,8 +68,8 @@ def serve(
             allow. `max_per_address`: of one address in a worker; more are closed at once.
         max_line, max_message: bytes of what `readline` and `read_exactly` take.
         handshake_timeout: seconds that a TLS handshake may take.
-        idle_timeout: seconds without anything received, after which a connection is closed. `handler_timeout`: for all
-            of a handler. None: no limit.
+        idle_timeout: seconds that a handler waits and nothing is received, or nothing of what it sends is taken, after
+            which its connection is closed. `handler_timeout`: for all of a handler. None: no limit.
         drain_timeout: seconds that open connections are given when a worker is to end: what was received is still
             handed to the handler, then it meets the end; after that, it is cancelled.
         on_start, on_stop: called in each worker before it accepts, and at its end.
