@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -337,5 +338,5 @@ def test_what_comes_after_the_end_of_the_crank_is_refused(monkeypatch: pytest.Mo
         with pytest.raises(errors.PoolTerminated):
             late.get(PATIENCE)
     looks = iter([False])  # it had not ended yet when `ask` looked
-    monkeypatch.setattr(conductor.ended, "is_set", lambda: next(looks, True))
+    monkeypatch.setattr(conductor, "ended", SimpleNamespace(is_set=lambda: next(looks, True)))
     assert not conductor.ask(1, 0, kill=True)
