@@ -17,14 +17,13 @@ from procoro.ipc import mutex
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting, deadline_of, ring, wait
+from procoro.ipc.waiting import BRIEFLY, STOPPED, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
 
 T = TypeVar("T")
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
 OWN = MUTEX + mutex.WORDS  # the first word that is its own
 PAGE = 4096 // 8
-STOPPED = 1.0  # seconds that one who must not wait waits for who is just changing the state
 BrokenBarrierError = threading.BrokenBarrierError
 
 
@@ -450,21 +449,18 @@ class Condition(_Acquired, Shared):
         interrupted: BaseException | None = None
         with Sleeper(self._bell, deadline) as sleeper:
             count = lock._release_all()
-            try:
-                while not (sleeper.late or self._table.value(entry) == NOTIFIED):
-                    yield sleeper
-            except GeneratorExit:
-                raise
-            except BaseException as error:
-                interrupted = error
-            while True:  # also who is interrupted, a second time too, has the lock when that is told
+            sleeps = True
+            while True:  # who is interrupted, a second time too, has the lock again when that is told
                 try:
+                    while sleeps and not (sleeper.late or self._table.value(entry) == NOTIFIED):
+                        yield sleeper
                     yield from lock._acquiring(None)
                     break
-                except GeneratorExit:
+                except GeneratorExit:  # its loop is closed: it never goes on
+                    self._table.remove(entry)
                     raise
                 except BaseException as error:
-                    interrupted = error
+                    interrupted, sleeps = error, False
             notified = self._table.value(entry) == NOTIFIED
             self._table.remove(entry)
             lock._restore(count)

@@ -27,7 +27,7 @@ from procoro.ipc import items
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, wait
+from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.ipc.waiting import ring as wake
 
@@ -39,7 +39,6 @@ FIRST_RING = 1 << 16  # bytes
 KEPT = 1 << 27  # bytes of the largest ring whose memory is used again and again: a larger one gives it back
 DUG = 1 << 22  # in pieces of so many bytes as it is read,
 SMALL = 1 << 20  # and of any but a small one while a reader waits in vain
-STOPPED = 1.0  # seconds that one who must not wait waits for who is in the midst of a put or get
 LOOKS = 40  # at the counts, before one sleeps: a wake-up costs 50 µs
 
 # The words. Those that writers write, those that readers write, and those that hardly anybody writes lie in cache lines

@@ -22,6 +22,7 @@ from procoro import kernel
 
 T = TypeVar("T")
 BRIEFLY = 0.001  # seconds: the state will be settled in a moment
+STOPPED = 1.0  # seconds that one who must not wait waits for who is in the midst of a change, and may be stopped
 LOOK = 1.0  # seconds after which a sleeper looks by itself, whatever happens: a belt beside the braces
 Waiting = Generator["Sleeper", None, T]
 
