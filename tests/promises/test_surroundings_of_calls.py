@@ -59,7 +59,8 @@ def test_threads_keep_their_locals() -> None:
 def test_more_calls_than_threads_and_no_more_threads_than_calls() -> None:
     with Pool(1, model="threads", concurrency=50) as pool:
         pool.map(crowds.nap, [0.001] * 3)
-        assert pool.apply(surroundings.number_of_threads) <= 1 + 4
+        few = pool.apply(surroundings.number_of_threads)
+        assert few <= 1 + 8, "4 calls, each of which may have been taken back from a busy machine and sent again"
         pool.map(crowds.nap, [0.02] * 200)
         assert pool.apply(surroundings.number_of_threads) <= 1 + 50
 
