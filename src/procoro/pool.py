@@ -17,7 +17,7 @@ from procoro.calls import FaultKind, is_async
 from procoro.engines.template import TemplateProcess
 
 if TYPE_CHECKING:
-    from procoro.conductor.conductor import Conductor
+    from procoro.conductor.conductor import Conductor, Initializer
     from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
     from procoro.results.failures import Context, error_of
     from procoro.results.mapresult import MapResult
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
     from procoro.wire import codec
-    from procoro.wire.blocks import Parts
-    from procoro.wire.library import Library
+    from procoro.wire.handles import Handle
+    from procoro.wire.library import Entry
 
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
-    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Parts, Result, SequenceSource, Stream
+    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Result, SequenceSource, Stream
     global call_back, codec, error_of, exit_begins, m, size_of, stay_at_exit
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
@@ -43,15 +43,14 @@ def _import_the_rest() -> None:
     from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
     from procoro.wire import codec
-    from procoro.wire.blocks import Parts
 
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
-# What calls have in common that travel together: where their function stands (None: with each call), whether their
-# inputs are plain, whether they may run beside each other, and the function's name where it stands nowhere
-Alike = tuple[int | None, bool, bool, str]
+# What calls have in common that travel together: their function (None: it comes with each call), whether their
+# inputs are plain, whether they may run beside each other, and the name of one that comes with each call
+Alike = tuple["Entry | None", bool, bool, str]
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
 LEAVING = 3.0  # seconds that workers are given, at exit
@@ -114,7 +113,7 @@ class Pool:
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
         self._adding = False
-        self._many: dict[int | None, bool] = {}  # by place: may a worker run several calls of this function at once?
+        self._many: dict[int, bool] = {}  # by place: may a worker run several calls of this function at once?
         self._gathered: deque[tuple[Batch, Alike]] = deque()
         self._open: tuple[Batch, Alike] | None = None
         given = tuple(initargs)
@@ -170,22 +169,25 @@ class Pool:
         if self._state != "RUN" or not self._conductor.takes_calls:
             self._check_running()
         try:
-            place = self._conductor.packer.submitted(fn)
+            function = self._conductor.packer.submitted(fn)
         except Exception as error:
             raise self._refused(fn) from error
-        if place is None:
+        if function is None:
             _callable(fn)
-        plain = not kwargs and place is not None
+        plain = not kwargs and function is not None
         for value in args:  # `issuperset(map(type, args))` takes twice as long
             if type(value) not in codec.SCALARS:
                 plain = False
-        packed: Any = args if plain else self._pack_arguments(args, kwargs, fn if place is None else None)
+        packed: Any = args if plain else self._pack_arguments(args, kwargs, fn if function is None else None)
+        place = 0 if function is None else function.place
         many = self._many.get(place)
         if many is None:
             many = self._runs_many(fn)
-            if place is not None:
+            if place:
+                if len(self._many) > codec.REMEMBERED:
+                    self._many.clear()
                 self._many[place] = many
-        alike = (place, plain, many, _name_of(fn) if place is None else "")
+        alike = (function, plain, many, _name_of(fn) if function is None else "")
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
@@ -212,8 +214,8 @@ class Pool:
 
     def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
-        place, plain, _, _ = alike
-        shape = codec.CARRIED if place is None else codec.SINGLE if plain else codec.FULL
+        function, plain, _, _ = alike
+        shape = codec.CARRIED if function is None else codec.SINGLE if plain else codec.FULL
         batch = Batch(self._context(fn, shape, self._timeout))
         batch.many = alike[2]
         batch.context.stream = next(self._streams)
@@ -232,25 +234,24 @@ class Pool:
             gathered, self._gathered, self._open = self._gathered, deque(), None
         finally:
             self._lock.release()
-        for batch, (place, plain, _, name) in gathered:
+        for batch, (function, plain, _, name) in gathered:
             stream, shape = batch.context.stream, batch.context.shape
             values, batch.values = batch.values[: len(batch.results)], []
             if not values:  # a Ctrl-C, again
                 continue
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
             nbytes = codec.plain_size(values, codec.STAR) or 0 if plain else sum(map(size_of, values))
-            function = name or place  # whose run times are learnt
             opened = m.Opened(
                 stream,
                 SUBMITS,
-                function,
+                name if function is None else function.place,  # whose run times are learnt
                 items=items,
                 nbytes=nbytes,
                 timeout=self._timeout,
                 retries=self._retries,
                 many=batch.many,
             )
-            self._conductor.open_whole(opened, place or 0, shape, batch)
+            self._conductor.open_whole(opened, function, shape, batch)
 
     @overload
     def apply(
@@ -541,7 +542,7 @@ class Pool:
         self._check_running()
         _callable(func)
         try:
-            place = self._conductor.packer.function(func)
+            function = self._conductor.packer.function(func)
         except Exception as error:
             raise self._refused(func) from error
         conductor, stream = self._conductor, next(self._streams)
@@ -562,7 +563,7 @@ class Pool:
         opened = m.Opened(
             stream,
             next(self._lanes),
-            place,
+            function.place,
             window=window,
             ordered=ordered,
             total=total,
@@ -573,7 +574,7 @@ class Pool:
         )
         with self._lock:
             self._check_running()
-            conductor.open(opened, place, context.shape, sink, source)
+            conductor.open(opened, function, context.shape, sink, source)
 
     # ------------------------------------------------------------------------------------------- the end
 
@@ -738,26 +739,17 @@ atexit.register(_end_all)
 os.register_at_fork(after_in_child=_forget_in_child)
 
 
-def _initializer(
-    function: Callable[..., object] | None, arguments: tuple[Any, ...]
-) -> Callable[[codec.Packer, Library], tuple[int, int, bytes]] | None:
+def _initializer(function: Callable[..., object] | None, arguments: tuple[Any, ...]) -> Initializer | None:
     if function is None:
         return None
 
-    def pack(packer: codec.Packer, library: Library) -> tuple[int, int, bytes]:
+    def pack(packer: codec.Packer) -> tuple[bytes, list[Handle]]:
         try:
-            place = packer.function(function)
+            return packer.once((function, arguments))
         except Exception as error:
-            raise _not_picklable(function, "initializer") from error
-        try:
-            data = packer.value(arguments)
-        except Exception as error:
+            if codec.fails(function):
+                raise _not_picklable(function, "initializer") from error
             raise _not_picklable(arguments, "initargs") from error
-        if isinstance(data, Parts):
-            import pickle
-
-            data = pickle.dumps(arguments, 5)
-        return library.length, place, data
 
     return pack
 

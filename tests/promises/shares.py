@@ -66,3 +66,46 @@ def send_on(connection: Any, item: Any) -> None:
     """Until it raises."""
     while True:
         connection.send(item)
+
+
+kept: Any = None
+
+
+def keep(value: Any) -> None:
+    """Called as an initializer."""
+    global kept
+    kept = value
+
+
+async def akeep(value: Any) -> None:
+    keep(value)
+
+
+def kept_is_free() -> bool:
+    return take(kept["lock"])
+
+
+async def akept_is_free() -> bool:
+    return take(kept["lock"])
+
+
+def put_into_kept(item: int) -> int:
+    with kept["lock"]:
+        kept["more"][0].put(item)
+    return item
+
+
+def use_kept() -> tuple[int, int]:
+    return len(kept["large"]), kept["function"]()
+
+
+def number_and_lock(lock: Any, number: int) -> int:
+    with lock:
+        return number
+
+
+def close_and_wait(connection: Any, event: Any) -> None:
+    """Close an end, and live on."""
+    connection.send("closing")
+    connection.close()
+    event.wait()

@@ -26,7 +26,8 @@ from procoro.sleeping import Flag
 from procoro.wire import codec
 from procoro.wire.blocks import Spares
 from procoro.wire.exceptions import Failure, pack_failure
-from procoro.wire.library import Library
+from procoro.wire.handles import Handle
+from procoro.wire.library import Entry, Library
 
 logger = logging.getLogger("procoro")
 
@@ -51,10 +52,10 @@ class Sink(Protocol):
 class StreamSide:
     """What the conductor knows of a stream."""
 
-    __slots__ = ("error", "finished", "place", "shape", "sink", "source")
+    __slots__ = ("error", "finished", "function", "shape", "sink", "source")
 
-    def __init__(self, place: int, shape: int, sink: Sink) -> None:
-        self.place = place
+    def __init__(self, function: Entry | None, shape: int, sink: Sink) -> None:
+        self.function = function  # None: each call carries its own
         self.shape = shape
         self.sink = sink
         self.source: Source | None = None
@@ -103,7 +104,7 @@ class Conductor:
         )
         try:
             if initializer is not None:
-                self._engine.initializer = initializer(self.packer, self.library)
+                self._engine.initializer = initializer(self.packer)
         except BaseException:
             self.crank.post(self._end)
             self.ended.wait()
@@ -125,13 +126,13 @@ class Conductor:
 
     # ---- for every thread
 
-    def open(self, opened: m.Opened, place: int, shape: int, sink: Sink, source: Source | None) -> None:
+    def open(self, opened: m.Opened, function: Entry, shape: int, sink: Sink, source: Source | None) -> None:
         """Begin a stream. Any thread; so are the other public methods here."""
-        self.crank.post(lambda: self._open(opened, StreamSide(place, shape, sink), source))
+        self.crank.post(lambda: self._open(opened, StreamSide(function, shape, sink), source))
 
-    def open_whole(self, opened: m.Opened, place: int, shape: int, sink: Sink) -> None:
+    def open_whole(self, opened: m.Opened, function: Entry | None, shape: int, sink: Sink) -> None:
         """A stream whose inputs are all here. In the crank's thread: what is posted later, finds it open."""
-        self._open(opened, StreamSide(place, shape, sink), None)
+        self._open(opened, StreamSide(function, shape, sink), None)
 
     def tell(self, event: m.Event) -> None:
         """Tell the scheduler something."""
@@ -247,8 +248,9 @@ class Conductor:
         match effect:
             case m.StreamEnded():
                 side = self._streams.pop(effect.stream)
-                self.library.forget(side.place)
                 side.sink.end(side.error)
+                del side
+                self.library.give_back()
             case m.TakeBack():
                 self._engine.take_back(effect.worker)
             case m.EndCall():
@@ -283,7 +285,7 @@ class Conductor:
         if effect.offset or effect.count != len(items):
             items = type(items)(items[effect.offset : effect.offset + effect.count])  # type: ignore[call-arg]
         try:
-            self._engine.send(effect.worker, effect.span, effect.first, side.place, side.shape, items, effect.many)
+            self._engine.send(effect.worker, effect.span, effect.first, side.function, side.shape, items, effect.many)
         except OSError as error:  # no descriptor, no memory: these calls fail, by that name
             failed = [Run(effect.first + at, 1, False, 0, Failure(pack_failure(error))) for at in range(effect.count)]
             self._events.append(m.Recorded(effect.worker, effect.span, failed))
@@ -370,7 +372,7 @@ def _blocking(stack: str) -> str:
     return f"it is in {frame.rpartition(' in ')[2]}" if frame else "where it is, the stack tells"
 
 
-Initializer = Callable[[codec.Packer, Library], tuple[int, int, bytes]]
+Initializer = Callable[[codec.Packer], tuple[bytes, list[Handle]]]
 
 
 def hand_to_loggers(data: bytes) -> None:

@@ -20,8 +20,8 @@ from procoro.crank import Crank
 from procoro.engines.member import Member, Tell
 from procoro.engines.template import UNTOLD, TemplateProcess
 from procoro.scheduler.messages import WorkerLost, WorkerReady
-from procoro.wire import blocks, channel, record
-from procoro.wire.library import Library
+from procoro.wire import blocks, channel, handles, record
+from procoro.wire.library import Entry, Library
 from procoro.worker import heart, state
 
 SPARED = 1.0  # seconds after which spare blocks are given back, if none was used
@@ -53,7 +53,7 @@ class LocalEngine:
         self._watches_spares = False
         self._template = template
         self._released: list[TemplateProcess] = []  # dead, but the lifelines of living workers hang on them
-        self.initializer: tuple[int, int, bytes] | None = None
+        self.initializer: tuple[bytes, list[handles.Handle]] | None = None  # a function with its arguments, packed
 
     # ---- starting and ending
 
@@ -90,7 +90,8 @@ class LocalEngine:
         self._released.append(self._template)
 
     def _send_request(self, member: Member) -> None:
-        packed = pickle.dumps((state.capture(), self.initializer, len(self._library.handles), *self._model), 5)
+        initializer, found = self.initializer or (None, [])
+        packed = pickle.dumps((state.capture(), initializer, *self._model), 5)
         own = [blocks.write_bytes([packed])]
         try:
             own.extend(map(_standard, range(3)))
@@ -100,7 +101,8 @@ class LocalEngine:
                 lambda pid, pidfd: self._started(member, pid, pidfd),
                 lambda status: self._exited(member, status),
             )
-            member.teach()
+            if initializer is not None:
+                member.initialize(found)
         finally:
             for fd in own:
                 os.close(fd)
@@ -215,12 +217,19 @@ class LocalEngine:
     # ---- calls
 
     def send(
-        self, number: int, span: int, first: int, place: int, shape: int, items: Sequence[Any], many: bool
+        self,
+        number: int,
+        span: int,
+        first: int,
+        function: Entry | None,
+        shape: int,
+        items: Sequence[Any],
+        many: bool,
     ) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
         member = self._members.get(number)
         if member is not None:
-            member.send_span(span, first, place, shape, items, many)
+            member.send_span(span, first, function, shape, items, many)
 
     def end_call(self, number: int, span: int, call: int) -> None:
         """Ask a worker to end a call that it runs beside others."""

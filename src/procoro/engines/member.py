@@ -14,7 +14,7 @@ from procoro.engines.crowds import Crowds
 from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, TakenBack, WorkerReady
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
-from procoro.wire.library import Library
+from procoro.wire.library import Contents, Entry, Library
 
 Tell = Callable[[Event], None]
 
@@ -61,7 +61,9 @@ class Member:
         self._unsent: deque[tuple[bytes, list[int]]] = deque()  # messages that found no room
         self._aside: deque[tuple[bytes, list[int]]] = deque()  # messages that came before a block that was needed
         self._loaded = 0
-        self._taught = 0  # handles of the library that it was sent
+        self._contents = 0  # of the library, that it was told of last
+        self._unread: deque[tuple[int, Contents]] = deque()  # those that it may be about to read, by the span with them
+        self._taught: set[int] = set()  # places of names whose handles it was sent
         self.beat = 0  # the last one of its loop that was seen,
         self.starved = 0  # and for how long it had waited for a core by then, in ns
         self.asked = False  # where it stands, since that beat
@@ -88,15 +90,26 @@ class Member:
 
     # ---- what it is sent
 
-    def send_span(self, span: int, first: int, place: int, shape: int, items: Sequence[Any], many: bool) -> None:
+    def initialize(self, found: Sequence[handles.Handle]) -> None:
+        """Let it run the initializer that it was started with, in which there are these handles."""
+        contents = self.teach(0)
+        handles.send(self.end, found, self._send)
+        self.send([channel.INITIALIZE_HEAD.pack(channel.INITIALIZE, contents)])
+
+    def send_span(
+        self, span: int, first: int, function: Entry | None, shape: int, items: Sequence[Any], many: bool
+    ) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
         packing, pieces, beside = self._pack(items)
         lent = beside if isinstance(beside, blocks.Written) else None
         block: int | None = beside.fd if isinstance(beside, blocks.Written) else beside
         try:
-            self.teach()
+            contents = self.teach(span)
+            if function is not None and function.handles:
+                handles.send(self.end, function.handles, self._send)
             if packing & channel.PARTS:  # else there is no handle among them
-                handles.send(self.end, codec.handles_of(items), send=self._send)
+                found, uses = codec.handles_of(items)
+                handles.send(self.end, found, self._send, uses)
             if many:
                 slot = self.crowds.add(span, first, len(items))
             else:
@@ -104,7 +117,8 @@ class Member:
                 self.record.set_end(slot, span, len(items))
                 self._spans[span] = record.Recorded(self.record, slot, span, len(items)), first
             kind = channel.CROWD if many else channel.SPAN
-            head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, self._library.length)
+            place = 0 if function is None else function.place
+            head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, contents)
             if lent is not None:
                 lent.looks += 1
                 if not many:
@@ -121,12 +135,25 @@ class Member:
             self._spares.drop()
             return codec.pack_span(items)
 
-    def teach(self) -> None:
-        """Send what came into the library since, and cannot be read there."""
-        while self._taught < len(self._library.handles):
-            handle = self._library.handles[self._taught]
-            handles.send(self.end, [handle], channel.HANDLE_FOR_LIFE, self._send)
-            self._taught += 1
+    def teach(self, span: int) -> int:
+        """Send the handles in the names of `__main__` that are new to it; where the contents stand that list these.
+
+        `span`: with which they are sent; 0: with the request to start it.
+        """
+        contents = self._library.contents()
+        if contents.place != self._contents:
+            for entry in contents.carrying:
+                if entry.place not in self._taught:
+                    handles.send(self.end, entry.handles, self._send)
+            self._taught = {entry.place for entry in contents.carrying}
+            self._contents = contents.place
+            self._unread.append((span, contents))
+        return self._contents
+
+    def _has_read(self) -> None:
+        """It has taken up the span `_loaded`, and with it the contents that came by then."""
+        while self._unread and self._unread[0][0] <= self._loaded:
+            self._unread.popleft()
 
     def send(self, pieces: Sequence[bytes], fds: Sequence[int] = ()) -> None:
         """Send a message, behind those that have found no room so far: one who does not read holds nobody up."""
@@ -191,6 +218,7 @@ class Member:
         loaded = self.record.header[record.LOADED]
         if loaded > self._loaded:
             self._loaded = loaded
+            self._has_read()
             self._tell(Begun(self.number, loaded))
         if self.crowds:
             self._look_at_crowds()
@@ -256,6 +284,7 @@ class Member:
             elif kind == channel.READY:
                 # It gets no calls before its pid is known: else its death could go unseen.
                 self.ready = True
+                self._has_read()
                 if self.pid:
                     self._tell(WorkerReady(self.number))
             elif kind == channel.FAILED_TO_START:

@@ -71,7 +71,7 @@ class Child:
         self.outcome: tuple[bytes, list[int]] | None = None  # its message; None: there is none
         self.opened: tuple[bool, Any] | None = None  # the outcome, as the front has opened it
         self.status: int | None = None  # as `wait` gives it; None if nobody could learn it
-        self._arrived: list[int] = []  # handles that came before its outcome
+        self._arrived: list[handles.Arrived] = []  # handles that came before its outcome
         self._template = template
         self._call: Call | None = call
         self._state = call.state
@@ -122,7 +122,7 @@ class Child:
             with self.lock:
                 if not self.ended:
                     self.begun = True
-                    handles.send(self._end, call.handles, channel.HANDLE_FOR_LIFE)
+                    handles.send(self._end, call.handles)
                     channel.send(self._end, [channel.CALL, body], fds)
         except ConnectionError:
             pass  # it is dead, and will be buried
@@ -161,12 +161,11 @@ class Child:
         """Where an outcome is unpacked, once: its kind, and what it holds. Raises whatever unpickling it raises."""
         assert self.outcome is not None
         message, fds = self.outcome
+        arrived, self._arrived = self._arrived, []
         self.outcome = message[:1], []
-        try:
+        with handles.arriving(arrived):
             (load,) = parcel.unpack(message, fds)
             return message[:1], load()
-        finally:
-            handles.forget(self._arrived)
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if it lives."""
@@ -186,7 +185,8 @@ class Child:
             for fd in self.outcome[1]:
                 os.close(fd)
             self.outcome = None
-            handles.forget(self._arrived)
+            handles.close(self._arrived)
+            self._arrived = []
 
     def forked(self) -> None:
         """In a child that the user forked: this is the parent's business."""

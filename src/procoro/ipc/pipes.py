@@ -45,7 +45,7 @@ NO_ROOM = 0.001  # seconds before it is looked again
 LOST = 1.0  # seconds after which a large message that was received, and not copied out, has died with its receiver
 
 Packed = bytes | tuple[int, list[Any], Sequence[handles.Handle]]  # a small pickle, or kind, pieces, handles
-Received = tuple[int, Any, list[tuple[int, list[int]]]]  # kind, body, handles
+Received = tuple[int, Any, list[handles.Arrived]]  # kind, body, handles
 
 
 class Connection:
@@ -90,7 +90,7 @@ class Connection:
         self._large.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_large"):
+        if hasattr(self, "_large") and os is not None:  # as in `Shared`
             self.close()
 
     def __enter__(self) -> Self:
@@ -159,7 +159,7 @@ class Connection:
 
     def _limited(self, received: Received, maxlength: int | None) -> bytes:
         kind, body, fds = received
-        _close_all(fds)
+        handles.close(fds)
         data = body[:-1] if kind <= SMALL_BYTES else bytes(body)
         if maxlength is not None and len(data) > maxlength:
             self.close()
@@ -326,7 +326,7 @@ class Connection:
             del fds[:number]
         return kind, body, arrived
 
-    def _unpack(self, kind: int, body: Any, arrived: list[tuple[int, list[int]]]) -> Any:
+    def _unpack(self, kind: int, body: Any, arrived: list[handles.Arrived]) -> Any:
         if kind == BYTES_OBJECT:
             return bytes(body)
         if kind != PICKLE:  # what was sent by `send_bytes` may be a pickle, as multiprocessing has it
@@ -458,9 +458,3 @@ class _Large:
         """Nothing more is sent or received."""
         self._outgoing.close()
         self._incoming.close()
-
-
-def _close_all(arrived: list[tuple[int, list[int]]]) -> None:
-    for _, fds in arrived:
-        for fd in fds:
-            os.close(fd)

@@ -143,7 +143,8 @@ class Shared:
         self._close()
 
     def __del__(self) -> None:
-        self._leave()
+        if os is not None:  # else the interpreter ends, and what was in modules is gone
+            self._leave()
 
     def _end_well(self) -> None:
         """This process is about to end, of its own will."""

@@ -22,13 +22,13 @@ SPACE = socket.CMSG_SPACE(4 * MOST_FDS)
 CLOEXEC, DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)  # as enums, joining them takes a microsecond
 
 # Parent to worker; a span whose calls run beside each other, and the order to end one of them
-SPAN, QUIT, CROWD, END_CALL = b"S", b"Q", b"M", b"K"
+INITIALIZE, SPAN, QUIT, CROWD, END_CALL = b"N", b"S", b"Q", b"M", b"K"
 # Worker to parent
 READY, FAILED_TO_START, LOOK, ENDED, BLOCK, LOG = b"R", b"I", b"P", b"E", b"B", b"L"
 ENDED_AND_LEFT = b"e"  # and nothing looks into its block any more
 CROWDS_ENDED, CROWD_CUT = b"D", b"d"
-# Either way: the descriptors of a handle, for the next message; to a worker: for as long as it lives
-HANDLE, HANDLE_FOR_LIFE = b"H", b"h"
+# Either way: the descriptors of a handle, for the next message; to a worker: for its inputs
+HANDLE, INPUT_HANDLE = b"H", b"h"
 # Parent to a process with one call: the call, and whether anybody has asked for its outcome
 CALL, ASKED, UNASKED = b"C", b"A", b"U"
 # Back: its target has returned, has raised (and wants to know whether anybody asked), or has called `sys.exit`
@@ -37,8 +37,10 @@ RETURNED, RAISED, LEFT = b"V", b"N", b"O"
 # process), template to parent
 PREPARE, STATE, START, START_PROCESS, STARTED, EXITED = b"Z", b"T", b"F", b"G", b"W", b"X"
 
-# kind, shape of the calls, packing of the inputs, slot, span, calls, function, length of the library
+# kind, shape of the calls, packing of the inputs, slot, span, calls; places in the library: of the function, of its
+# contents
 SPAN_HEAD = struct.Struct("<cBBHQIQQ")
+INITIALIZE_HEAD = struct.Struct("<cQ")  # kind, place in the library of its contents
 END_CALL_HEAD = struct.Struct("<cQI")  # kind, span, call
 CROWD_CUT_HEAD = struct.Struct("<cQI")  # kind, span, calls that have begun
 CROWD_ENDED = struct.Struct("<QId")  # span, calls run, seconds of all of them

@@ -12,13 +12,14 @@ import pickle
 import struct
 import types
 import weakref
+from collections import ChainMap, Counter
 from collections.abc import Callable, Sequence
 from operator import is_
 from typing import Any
 
 from procoro.wire import blocks, handles, record, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
-from procoro.wire.library import Library
+from procoro.wire.library import Entry, Library, Versions
 
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
@@ -71,30 +72,29 @@ class Packer:
     def __init__(self, library: Library, spares: Spares) -> None:
         self._library = library
         self._spares = spares
-        self._named: dict[int, tuple[object, int]] = {}  # by id: those that are packed by their name
+        self._named: dict[int, tuple[object, Entry]] = {}  # by id: those that are packed by their name
         self._of_main: dict[int, OfMain] = {}  # by id
         self._seen: dict[int, Seen] = {}  # by id: those that are packed by their value
 
-    def function(self, function: Callable[..., Any]) -> int:
-        """Where the function stands in the library, as it is now. Raises what pickling raises."""
+    def function(self, function: Callable[..., Any]) -> Entry:
+        """The function's entry in the library, as it is now. Raises what pickling raises."""
         known = self._named.get(id(function))
         if known is not None and known[0] is function:
             return known[1]
         named = _by_name(function)
         if named is None:
-            return self._library.add_function(*self._pack(function, again=True)[:2])
-        place = self._library.add_function(named)
+            return self._library.add_function(*self._pack(function, again=True)[:3])
+        entry = self._library.add_function(named)
         if len(self._named) > REMEMBERED:
             self._named.clear()
-        self._named[id(function)] = function, place
-        return place
+        self._named[id(function)] = function, entry
+        return entry
 
-    def submitted(self, function: Callable[..., Any]) -> int | None:
-        """Where a function stands that is submitted by itself. None: it is to travel with its call.
+    def submitted(self, function: Callable[..., Any]) -> Entry | None:
+        """The entry of a function that is submitted by itself. None: it is to travel with its call.
 
-        Of what stands in the library, the small stays there. So whatever has a state of its own (a partial, a bound
-        method, an object) travels with each call, and a closure, of which there may be a new one for each call, comes
-        into the library when it is submitted again, unchanged.
+        Whatever has a state of its own (a partial, a bound method, an object) travels with each call, and a closure,
+        of which there may be a new one for each call, comes into the library when it is submitted again, unchanged.
         """
         key = id(function)
         known = self._named.get(key)
@@ -102,56 +102,57 @@ class Packer:
             return known[1]
         of_main = self._of_main.get(key)
         if of_main is not None and of_main.is_still(function):
-            return of_main.place
+            return of_main.entry
         if not isinstance(function, types.FunctionType):
             return None if _by_name(function) is None else self.function(function)
         if "<" in function.__qualname__:  # a lambda, or defined within a function: it has no name to be found by
             return self._resubmitted(function)
         return self._submitted_by_name(function)
 
-    def _submitted_by_name(self, function: types.FunctionType) -> int:
+    def _submitted_by_name(self, function: types.FunctionType) -> Entry:
         if _by_name(function) is not None:
             return self.function(function)
-        packed, versions, definitions = self._pack(function, again=False)
-        place = self._library.add_function(packed, versions)
-        if any(name == function.__qualname__ for name, _, _ in definitions):
+        packed, versions, found, definitions = self._pack(function, again=False)
+        entry = self._library.add_function(packed, versions, found)
+        if any(one.name == function.__qualname__ for one in definitions):
             if len(self._of_main) > REMEMBERED:
                 self._of_main.clear()
-            self._of_main[id(function)] = OfMain(function, place, definitions)
-        return place
+            self._of_main[id(function)] = OfMain(function, entry, definitions)
+        return entry
 
-    def _resubmitted(self, function: types.FunctionType) -> int | None:
+    def _resubmitted(self, function: types.FunctionType) -> Entry | None:
         seen = self._seen.get(id(function))
         if seen is None or not seen.is_still(function):
             if len(self._seen) > REMEMBERED:
                 self._seen.clear()
             self._seen[id(function)] = Seen(function, self._seen)
             return None
-        if seen.place is None and seen.is_fixed:
-            packed, versions, _ = self._pack(function, again=False)
+        if seen.entry is None and seen.is_fixed:
+            packed, versions, found, _ = self._pack(function, again=False)
             if len(packed) > BIG:
                 return None
-            place = self._library.add_function(packed, versions)
+            entry = self._library.add_function(packed, versions, found)
             if versions:  # they are to be looked at each time
-                return place
-            seen.place = place
-        return seen.place
+                return entry
+            seen.entry = entry
+        return seen.entry
 
-    def _pack(
-        self, function: Callable[..., Any], again: bool
-    ) -> tuple[bytes, tuple[tuple[str, int], ...], list[twin.Definition]]:
-        """The packed function, the versions of the names of `__main__` that it holds, and all that these need.
+    def _pack(self, value: Any, again: bool) -> tuple[bytes, Versions, list[handles.Handle], list[twin.Known]]:
+        """The packed value, the names of `__main__` that it holds, the handles in it, and all that the names need.
 
         `again`: look whether these have changed in place.
         """
         with handles.collecting() as found:
-            data, names = _dumps(function, None)
-            definitions = _twin.definitions(names, again) if names else []
-        self._library.add_handles(found)
-        if not names:
-            return data, (), []
+            data, names = _dumps(value, None)
+        definitions = _twin.definitions(names, again) if names else []
         self._library.add_definitions(definitions)
-        return data, tuple(sorted((name, version) for name, version, _ in definitions if name in names)), definitions
+        versions = tuple(sorted((one.name, one.version) for one in definitions if one.name in names))
+        return data, versions, found, definitions
+
+    def once(self, value: Any) -> tuple[bytes, list[handles.Handle]]:
+        """A value in one piece, and the handles in it. Names of `__main__` that it needs go into the library."""
+        data, _, found, _ = self._pack(value, again=True)
+        return data, found
 
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
@@ -167,12 +168,9 @@ class Packer:
         found: list[handles.Handle] = []
         before, handles.here.collected = handles.here.collected, found
         try:
-            data, names = _dumps(value, buffers)
+            data, names = _dumps(handles.Input(value, found), buffers)
             if names:
-                with handles.collecting() as of_main:
-                    definitions = _twin.definitions(names, again=False)
-                self._library.add_handles(of_main)
-                self._library.add_definitions(definitions)
+                self._library.add_definitions(_twin.definitions(names, again=False))
         finally:
             handles.here.collected = before
         if found:
@@ -211,11 +209,15 @@ def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
     buffers: list[pickle.PickleBuffer] = []
     data, names = _dumps(value, buffers)
     definitions = _twin.definitions(names, again=True) if names else []
-    return Parts(data, [buffer.raw() for buffer in buffers]), definitions
+    for one in definitions:
+        for handle in one.handles:
+            handles.collect(handle)
+    return Parts(data, [buffer.raw() for buffer in buffers]), [(one.name, one.version, one.data) for one in definitions]
 
 
 _twin = twin.Packer()
 REMEMBERED = 256  # functions
+NOTHING = object()  # what stands under a name that is not there
 
 
 def _by_name(function: Callable[..., Any]) -> bytes | None:
@@ -232,16 +234,16 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
 class OfMain:
     """A function that stands in `__main__`, and what stood there under the names that it needs when it was packed."""
 
-    __slots__ = ("_function", "_packings", "_stood", "place")
+    __slots__ = ("_function", "_packings", "_stood", "entry")
 
-    def __init__(self, function: types.FunctionType, place: int, definitions: list[twin.Definition]) -> None:
+    def __init__(self, function: types.FunctionType, entry: Entry, definitions: list[twin.Known]) -> None:
         main = twin.main_globals()
         self._function = function
-        self._stood = [(name, main.get(name)) for name, _, _ in definitions]
+        self._stood = [(one.name, main.get(one.name)) for one in definitions]
         absent = set().union(*(twin.absent(value) for _, value in self._stood))
-        self._stood += [(name, self) for name in sorted(absent)]  # it may come, and is to be seen then
+        self._stood += [(name, NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
         self._packings = _twin.packings
-        self.place = place
+        self.entry = entry
 
     def is_still(self, function: Callable[..., Any]) -> bool:
         """Would it be packed as it was? Nothing has been, meanwhile, and the same objects stand there."""
@@ -249,7 +251,7 @@ class OfMain:
             return False
         main = twin.main_globals()
         for name, value in self._stood:  # noqa: SIM110  a generator takes longer than all the rest
-            if main.get(name, self) is not value:
+            if main.get(name, NOTHING) is not value:
                 return False
         return True
 
@@ -257,7 +259,7 @@ class OfMain:
 class Seen:
     """A function that was packed by its value, and what that was, as long as it lives."""
 
-    __slots__ = ("_function", "_held", "_names", "is_fixed", "place")
+    __slots__ = ("_function", "_held", "_names", "entry", "is_fixed")
 
     def __init__(self, function: types.FunctionType, seen: dict[int, Seen]) -> None:
         key = id(function)
@@ -268,7 +270,7 @@ class Seen:
         self.is_fixed = not function.__dict__ and all(
             isinstance(value, twin.IMMUTABLE) or _by_name(value) is not None for value in self._held[1:]
         )
-        self.place: int | None = None
+        self.entry: Entry | None = None
 
     def is_still(self, function: types.FunctionType) -> bool:
         """Is it this function, with the code, defaults, cells and globals that it had?"""
@@ -383,9 +385,10 @@ def pack_span(items: Sequence[Any]) -> tuple[int, list[bytes], int | Written | N
     return packing, [b"".join(pieces)], None
 
 
-def handles_of(items: Sequence[Any]) -> list[handles.Handle]:
-    """All that must be sent before a span with these items, each once."""
-    return list({one.key: one for item in items if isinstance(item, Carrying) for one in item.handles}.values())
+def handles_of(items: Sequence[Any]) -> tuple[list[handles.Handle], Counter[int]]:
+    """All that must be sent before a span with these items, each once; how many items hold each, by its key."""
+    found = [{one.key: one for one in item.handles} for item in items if isinstance(item, Carrying)]
+    return list(ChainMap(*found).values()), Counter(itertools.chain.from_iterable(found))
 
 
 def unpack_span(packing: int, data: memoryview, count: int) -> list[Any]:

@@ -11,13 +11,13 @@ import pickle
 import struct
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from procoro.wire import channel
 
-HEAD = struct.Struct("<cQB")  # kind, key, descriptors
+HEAD = struct.Struct("<cQIB")  # kind, key, inputs that hold it, descriptors
 
 
 class Handle(Protocol):
@@ -30,13 +30,18 @@ class Handle(Protocol):
         """Descriptors for another process, which the caller closes when they are sent."""
 
 
+Arrived = tuple[int, list[int]]  # the key of a handle, and its descriptors; none, if there was no room for them
+
+
 class _Here(threading.local):
-    collected: list[Handle] | None = None
+    collected: list[Handle] | None = None  # what this thread collects while it pickles; None: nobody would send it
+    arrived: Mapping[int, list[int]] = {}  # what has come with what it unpickles
 
 
-here = _Here()  # what this thread collects while it pickles; None: nobody would send it
-_arrived: dict[int, list[int]] = {}
-_for_life: dict[int, list[int]] = {}
+here = _Here()
+
+
+# ----------------------------------------------------------------------------------------- the sending side
 
 
 @contextmanager
@@ -65,34 +70,70 @@ def collect(handle: Handle) -> int:
 def send(
     end: channel.End,
     handles: Iterable[Handle],
-    kind: bytes = channel.HANDLE,
     send: Callable[[channel.End, list[bytes], list[int]], None] = channel.send,
+    uses: Mapping[int, int] | None = None,
 ) -> None:
-    """Send the descriptors of each, before the message with the value that holds them."""
+    """Send the descriptors of each, before the message with what holds them.
+
+    `uses`: they are in inputs of calls, each in so many, by their keys. None: in what is unpickled at once.
+    """
+    kind = channel.HANDLE if uses is None else channel.INPUT_HANDLE
     for handle in handles:
         fds = handle.lend()
         try:
-            send(end, [HEAD.pack(kind, handle.key, len(fds))], fds)
+            send(end, [HEAD.pack(kind, handle.key, uses[handle.key] if uses else 0, len(fds))], fds)
         finally:
             _close(fds)
 
 
-def arrive(message: bytes, fds: Sequence[int]) -> int:
-    """Take one in; its key. It can be taken until `forget`, or for as long as this process lives."""
-    kind, key, count = HEAD.unpack(message)
-    kept = _for_life if kind == channel.HANDLE_FOR_LIFE else _arrived
-    if len(fds) != count:  # no descriptor was free: who takes it is told
+class Input:
+    """Stands, in a pickle, for an input with handles in it: once it is unpickled, it needs them no more."""
+
+    def __init__(self, value: Any, found: list[Handle]) -> None:
+        self.value = value
+        self.keys = _Keys(found)
+
+    def __reduce__(self) -> tuple[Callable[[Any, list[int]], Any], tuple[Any, _Keys]]:
+        return _unpickled, (self.value, self.keys)
+
+
+class _Keys:
+    """Of the handles that have been collected by the time when this is pickled."""
+
+    def __init__(self, found: list[Handle]) -> None:
+        self.found = found
+
+    def __reduce__(self) -> tuple[type, tuple[list[int]]]:
+        return list, (list({one.key for one in self.found}),)
+
+
+# --------------------------------------------------------------------------------------- the receiving side
+
+
+def arrive(message: bytes, fds: Sequence[int]) -> Arrived:
+    """What has come, for `arriving`."""
+    _, key, _, count = HEAD.unpack(message)
+    if len(fds) == count:
+        return key, list(fds)
+    _close(fds)  # no descriptor was free: who takes it is told
+    return key, []
+
+
+@contextmanager
+def arriving(arrived: Sequence[Arrived]) -> Iterator[None]:
+    """These have come with what this thread unpickles meanwhile. They are closed at its end."""
+    before, here.arrived = here.arrived, dict(arrived)
+    try:
+        yield
+    finally:
+        here.arrived = before
+        close(arrived)
+
+
+def close(arrived: Iterable[Arrived]) -> None:
+    """They will not be taken."""
+    for _, fds in arrived:
         _close(fds)
-    else:
-        _close(kept.pop(key, ()))
-        kept[key] = list(fds)
-    return int(key)
-
-
-def forget(keys: Iterable[int]) -> None:
-    """What has not been taken will not be."""
-    for key in keys:
-        _close(_arrived.pop(key, ()))
 
 
 def _close(fds: Iterable[int]) -> None:
@@ -102,8 +143,10 @@ def _close(fds: Iterable[int]) -> None:
 
 def take(key: int) -> list[int]:
     """The descriptors of a handle that arrived; they stay those of this module: reopen, or duplicate them."""
-    fds = _arrived.get(key) or _for_life.get(key)
-    if fds is None:
+    fds = here.arrived.get(key)
+    if fds is None and (lent := _inputs.get(key)) is not None:
+        fds = lent.fds
+    if not fds:
         raise EOFError(
             "a queue, lock or pipe came without its descriptors: none was free here, or it came by a way on which "
             "only bytes travel"
@@ -111,13 +154,51 @@ def take(key: int) -> list[int]:
     return fds
 
 
-@contextmanager
-def arriving(arrived: Sequence[tuple[int, Sequence[int]]]) -> Iterator[None]:
-    """These have come with what is unpickled meanwhile: keys and descriptors."""
-    before = {key: _arrived.pop(key) for key, _ in arrived if key in _arrived}
-    _arrived.update((key, list(fds)) for key, fds in arrived)
-    try:
-        yield
-    finally:
-        forget(key for key, _ in arrived)
-        _arrived.update(before)
+class _Lent:
+    """The descriptors of a handle, as long as inputs that hold it are to be unpickled."""
+
+    __slots__ = ("fds", "uses")
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+        self.uses = 0
+
+
+_inputs: dict[int, _Lent] = {}
+_lock = threading.Lock()  # of the counts
+
+
+def arrive_for_inputs(message: bytes, fds: Sequence[int]) -> int:
+    """Keep what has come until all inputs that hold it have been unpickled, or until `forget`; its key."""
+    _, key, uses, _ = HEAD.unpack(message)
+    _, mine = arrive(message, fds)
+    with _lock:
+        lent = _inputs.get(key)
+        if lent is None:
+            lent = _inputs[key] = _Lent(mine)
+        else:  # calls that run beside these have it, too
+            _close(mine)
+        lent.uses += uses
+    return int(key)
+
+
+def _unpickled(value: Any, keys: list[int]) -> Any:
+    for key in keys:
+        with _lock:
+            lent = _inputs.get(key)
+            if lent is None:
+                continue
+            lent.uses -= 1
+            if lent.uses > 0:
+                continue
+            del _inputs[key]
+        _close(lent.fds)
+    return value
+
+
+def forget(keys: Iterable[int]) -> None:
+    """No input will be unpickled any more that holds these."""
+    for key in keys:
+        lent = _inputs.pop(key, None)
+        if lent is not None:
+            _close(lent.fds)

@@ -57,9 +57,14 @@ def define(definitions: list[Definition]) -> None:
 
     A name that cannot be rebuilt is the error of who needs it, not of who comes by: that is raised by `attribute`.
     """
-    _pending.update({name: (version, data) for name, version, data in definitions if _versions.get(name) != version})
+    _pending.update({name: (version, data) for name, version, data in definitions if lacks(name, version)})
     while _pending:
         _define(next(iter(_pending)))
+
+
+def lacks(name: str, version: int) -> bool:
+    """Has this version of a name not come?"""
+    return _versions.get(name) != version
 
 
 def _define(name: str) -> None:
@@ -163,9 +168,12 @@ def absent(value: object) -> set[str]:
 class Known:
     """A name of `__main__`, packed."""
 
-    __slots__ = ("absent", "data", "handles", "names", "value", "version")
+    __slots__ = ("absent", "data", "handles", "name", "names", "value", "version")
 
-    def __init__(self, value: object, version: int, data: bytes, names: set[str], found: list[handles.Handle]) -> None:
+    def __init__(
+        self, name: str, value: object, version: int, data: bytes, names: set[str], found: list[handles.Handle]
+    ) -> None:
+        self.name = name
         self.value = value
         self.version = version
         self.data = data
@@ -191,9 +199,9 @@ class Packer:
         """The packed value, and the names of `__main__` that it needs."""
         return _dumps(value, None, buffers)
 
-    def definitions(self, names: set[str], again: bool) -> list[Definition]:
+    def definitions(self, names: set[str], again: bool) -> list[Known]:
         """These names and all that they need. `again`: values that can have changed in place are packed anew."""
-        found: dict[str, Definition] = {}
+        found: dict[str, Known] = {}
         todo = set(names)
         while todo:
             name = todo.pop()
@@ -204,9 +212,7 @@ class Packer:
             old = known is None or known.value is not value or not known.absent.isdisjoint(main_globals())
             if known is None or old or (again and not isinstance(value, IMMUTABLE)):
                 known = self._pack(name, value)
-            found[name] = (name, known.version, known.data)
-            for handle in known.handles:
-                handles.collect(handle)
+            found[name] = known
             todo |= known.names
         return list(found.values())
 
@@ -217,7 +223,7 @@ class Packer:
         before = self._known.get(name)
         same = before is not None and before.data == data
         version = before.version if before is not None and same else next(_numbers)
-        known = self._known[name] = Known(value, version, data, names, found)
+        known = self._known[name] = Known(name, value, version, data, names, found)
         return known
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
@@ -100,9 +101,11 @@ class Feed:
         """Take a message in; how many calls came with it. -1: it is not for us."""
         kind = message[:1]
         if kind == channel.CROWD:
-            arrived = self._worker.arrived()
-            _, _, _, slot, number, *_ = channel.SPAN_HEAD.unpack_from(message)
+            arrived = self._worker.inputs()
+            _, _, _, slot, number, _, _, contents = channel.SPAN_HEAD.unpack_from(message)
             if self._ring_of.is_taken_back(slot, number):  # whole: its function is not even loaded
+                with self._worker.arriving(), suppress(Exception):  # the next span tells
+                    self._worker.library.catch_up(contents)
                 self._pass_over(number, arrived, fds)
                 return 0
             self._held.update(arrived)
@@ -110,7 +113,7 @@ class Feed:
             self._waiting.append(crowd)
             self.waiting += len(crowd.span.inputs)
             return len(crowd.span.inputs)
-        if kind in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
+        if kind in (channel.HANDLE, channel.INPUT_HANDLE):
             self._worker.take_handle(message, fds)
             return 0
         return -1

@@ -9,6 +9,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from importlib import import_module
 from mmap import mmap
@@ -38,13 +39,11 @@ def run(fds: list[int]) -> int:
     streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:
         file.seek(0)
-        caller, initializer, handed, model, places = pickle.load(file)
+        caller, initializer, model, places = pickle.load(file)
     for fd in (stdin, stdout, stderr):
         os.close(fd)
     levels = state.put_on(caller)
     output.ForwardLogging(end, levels)
-    for _ in range(handed):
-        handles.arrive(*channel.receive(end))
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed, model, places)
     if worker.initialize(initializer):
         worker.serve()
@@ -122,16 +121,23 @@ class Worker:
         self._blocks = itertools.count(1)
         self._crowds = model, places  # what runs calls beside each other, and how many
         self._model: Model | None = None
-        self._arrived: list[int] = []  # handles, for the next span
+        self._arrived: list[handles.Arrived] = []  # for the names and the function of the next span
+        self._inputs: list[int] = []  # keys of the handles in its inputs
 
-    def initialize(self, initializer: tuple[int, int, bytes] | None) -> bool:
+    def initialize(self, initializer: bytes | None) -> bool:
         """Run the initializer, if there is one; tell whether the worker is ready."""
         try:
             if initializer is not None:
-                length, place, arguments = initializer
-                self.library.catch_up(length)
-                function = self.library.function(place)
-                value = function(*pickle.loads(arguments))
+                message, fds = channel.receive(self.end)
+                while message[:1] == channel.HANDLE:
+                    self.take_handle(message, fds)
+                    message, fds = channel.receive(self.end)
+                if not message:  # the caller has given this start up
+                    return False
+                with self.arriving():
+                    self.library.catch_up(channel.INITIALIZE_HEAD.unpack(message)[1])
+                    function, arguments = pickle.loads(initializer)
+                value = function(*arguments)
                 if isinstance(value, Coroutine):
                     self._finish(value)
         except BaseException as error:
@@ -166,8 +172,8 @@ class Worker:
                 kind = message[:1]
                 if kind == channel.SPAN:
                     self._run_span(message, fds)
-                    handles.forget(self.arrived())
-                elif kind in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
+                    handles.forget(self.inputs())
+                elif kind in (channel.HANDLE, channel.INPUT_HANDLE):
                     self.take_handle(message, fds)
                 else:  # to leave, or nobody is left to tell
                     return
@@ -191,15 +197,21 @@ class Worker:
         return self._model
 
     def take_handle(self, message: bytes, fds: list[int]) -> None:
-        """A handle has come: for the next span, or for good."""
-        key = handles.arrive(message, fds)
+        """A handle has come, for the next span."""
         if message[:1] == channel.HANDLE:
-            self._arrived.append(key)
+            self._arrived.append(handles.arrive(message, fds))
+        else:
+            self._inputs.append(handles.arrive_for_inputs(message, fds))
 
-    def arrived(self) -> list[int]:
-        """The handles that have come for the span at hand."""
+    def arriving(self) -> AbstractContextManager[None]:
+        """To unpickle the names and the function of the span at hand."""
         arrived, self._arrived = self._arrived, []
-        return arrived
+        return handles.arriving(arrived)
+
+    def inputs(self) -> list[int]:
+        """Keys of the handles that have come for the inputs of the span at hand."""
+        inputs, self._inputs = self._inputs, []
+        return inputs
 
     def _count_fork(self) -> None:
         self._forks += 1
@@ -218,22 +230,22 @@ class Worker:
 
     def unpack(self, message: bytes, fds: list[int], adapt: Callable[[Any], Any]) -> Span:
         """Take a span up. `adapt`: makes of the function what is to be called."""
-        _, shape, packing, slot, number, count, place, length = channel.SPAN_HEAD.unpack_from(message)
+        _, shape, packing, slot, number, count, place, contents = channel.SPAN_HEAD.unpack_from(message)
         self.memory.header[record.TAKEN] = number
         data = memoryview(message)[channel.SPAN_HEAD.size :]
         load: Callable[[Any], Any] | None = None
         block: weakref.ref[mmap] | None = None
         packed: memoryview | None = None
         try:
+            with self.arriving():
+                self.library.catch_up(contents)  # whatever comes: the handles in them are not sent again
+                function: Callable[..., Any] = (
+                    calling.carried(adapt) if shape == codec.CARRIED else adapt(self.library.function(place))
+                )
             if packing & channel.IN_BLOCK:
                 data = blocks.map_received(fds)
                 if isinstance(data.obj, mmap):
                     block = weakref.ref(data.obj)
-            self.library.catch_up(length)
-            if shape == codec.CARRIED:
-                function: Callable[..., Any] = calling.carried(adapt)
-            else:
-                function = adapt(self.library.function(place))
             inputs = codec.unpack_span(packing & ~channel.IN_BLOCK, data, count)
         except BaseException as error:
             function, inputs = _raiser(error), [None] * count

@@ -73,15 +73,16 @@ def rehearse() -> None:
     theirs.close()
 
 
-def _receive(end: channel.End) -> list[Callable[[], Any]]:
-    """The next message's pickles; handles that come before it are taken in, for as long as this process lives."""
+def _receive(end: channel.End) -> tuple[list[Callable[[], Any]], list[handles.Arrived]]:
+    """The next message's pickles, and the handles that came before it."""
+    arrived: list[handles.Arrived] = []
     while True:
         message, fds = channel.receive(end)
         if not message:
             os._exit(1)  # the caller has given this start up
-        if message[:1] not in (channel.HANDLE, channel.HANDLE_FOR_LIFE):
-            return parcel.unpack(message, fds)
-        handles.arrive(message, fds)
+        if message[:1] != channel.HANDLE:
+            return parcel.unpack(message, fds), arrived
+        arrived.append(handles.arrive(message, fds))
 
 
 class OneCall:
@@ -113,7 +114,7 @@ class OneCall:
     def _run(self) -> Any:
         """Where a call is unpacked. (Its handles have come before it.)"""
         global current
-        about, call = _receive(self._end)
+        (about, call), arrived = _receive(self._end)
         (state.name, state.numbers, state.daemon, authkey), heeds_interrupts, definitions = about()
         signals.signal(signals.SIGINT, signals.default_int_handler if heeds_interrupts else signals.SIG_IGN)
         if interrupted and heeds_interrupts:
@@ -122,8 +123,9 @@ class OneCall:
             from multiprocessing import process as theirs
 
             theirs.current_process().authkey = authkey
-        twin.define(definitions)
-        process = call()
+        with handles.arriving(arrived):
+            twin.define(definitions)
+            process = call()
         if isinstance(process, tuple):
             target, args, kwargs = process
             self._given = args, kwargs
