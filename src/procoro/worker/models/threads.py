@@ -87,6 +87,7 @@ class Model:
                 call = self._feed.begin()
             if call is not None:
                 self._feed.context.copy().run(self._run, call)
+                del call  # with its input, and the function
             with self._lock:
                 self._idle += 1
 
