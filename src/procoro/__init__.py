@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from procoro.executor import Executor
     from procoro.greenlets import joinall, sleep, spawn
-    from procoro.ipc.locks import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+    from procoro.ipc.events import Barrier, Condition, Event
+    from procoro.ipc.locks import BoundedSemaphore, Lock, RLock, Semaphore
     from procoro.ipc.pipes import Pipe
     from procoro.ipc.queues import JoinableQueue, Queue, SimpleQueue
     from procoro.kernel import cores as cpu_count
@@ -38,9 +39,9 @@ _HOMES = {
     "RLock": ("procoro.ipc.locks", "RLock"),
     "Semaphore": ("procoro.ipc.locks", "Semaphore"),
     "BoundedSemaphore": ("procoro.ipc.locks", "BoundedSemaphore"),
-    "Event": ("procoro.ipc.locks", "Event"),
-    "Condition": ("procoro.ipc.locks", "Condition"),
-    "Barrier": ("procoro.ipc.locks", "Barrier"),
+    "Event": ("procoro.ipc.events", "Event"),
+    "Condition": ("procoro.ipc.events", "Condition"),
+    "Barrier": ("procoro.ipc.events", "Barrier"),
     "spawn": ("procoro.greenlets", "spawn"),
     "joinall": ("procoro.greenlets", "joinall"),
     "sleep": ("procoro.greenlets", "sleep"),

@@ -1,4 +1,4 @@
-"""`multiprocessing`'s locks, which a death opens, and which can be awaited.
+"""`multiprocessing`'s locks and semaphores, which a death opens, and which can be awaited.
 
 None is fair: whoever comes at the right time has it. A strict queue would cost a wake-up of a sleeping process for each
 hand-over: sixty times as much, measured.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from procoro import arguments
 from procoro.errors import NotHeld
@@ -20,14 +19,12 @@ from procoro.ipc.table import Table
 from procoro.ipc.waiting import BRIEFLY, STOPPED, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
 
-T = TypeVar("T")
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
 OWN = MUTEX + mutex.WORDS  # the first word that is its own
 PAGE = 4096 // 8
-BrokenBarrierError = threading.BrokenBarrierError
 
 
-class _Acquired:
+class Acquired:
     """What is acquired and released, by `with` and `async with`."""
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
@@ -66,7 +63,7 @@ class _Acquired:
         self.release()
 
 
-class Lock(_Acquired, Shared):
+class Lock(Acquired, Shared):
     """A lock between processes, threads, tasks and greenlets; it belongs to the process that holds it.
 
     If that dies, the next who waits has it, and can see so: `owner_died`. Taking it and letting it go costs about
@@ -129,7 +126,7 @@ class RLock(Lock):
         self._count = 0
 
     def _at_once(self) -> bool:
-        me = _me()
+        me = current()
         if self._holder != me:
             if not self._mutex.acquire_at_once():
                 return False
@@ -140,7 +137,7 @@ class RLock(Lock):
     def _acquiring(self, deadline: float | None) -> Waiting[bool]:
         if not (yield from self._mutex.acquiring(deadline)):
             return False
-        self._holder, self._count = _me(), 1
+        self._holder, self._count = current(), 1
         return True
 
     def release(self) -> None:
@@ -149,7 +146,7 @@ class RLock(Lock):
         Raises:
             procoro.errors.NotHeld: this thread, task or greenlet does not hold it.
         """
-        if self._holder is None or self._holder != _me():
+        if self._holder is None or self._holder != current():
             raise NotHeld(f"{self!r} is released by a thread or task that does not hold it: only its holder may")
         self._count -= 1
         if not self._count:
@@ -165,7 +162,7 @@ class RLock(Lock):
         self._count = count
 
 
-def _me() -> object:
+def current() -> object:
     """The thread, task or greenlet that runs now."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is not None and asyncio._get_running_loop() is not None:
@@ -174,7 +171,7 @@ def _me() -> object:
     return threading.get_ident() if greenlet is None else (threading.get_ident(), id(greenlet.getcurrent()))
 
 
-class _Guarded(Shared):
+class Guarded(Shared):
     """State in words, under a mutex, with a flag that says whether anybody sleeps."""
 
     WORDS = 8 * PAGE
@@ -206,7 +203,7 @@ class _Guarded(Shared):
             sleeper.within(BRIEFLY)
 
 
-class Semaphore(_Acquired, _Guarded):
+class Semaphore(Acquired, Guarded):
     """`value` permits. A process that dies gives back those that it held.
 
     Anyone may release it: that takes over the oldest hold (the releaser's own, if it has one), or else adds a permit.
@@ -321,351 +318,3 @@ class BoundedSemaphore(Semaphore):
         if mine is None:
             raise NotHeld(f"{type(self).__name__} {self.key:x} is released, but this process holds no permit of it")
         return mine
-
-
-class Event(_Guarded):
-    """A flag that can be waited for."""
-
-    FLAG = OWN + 1
-
-    def is_set(self) -> bool:
-        """Is the flag set?"""
-        return bool(self._words[self.FLAG])
-
-    def set(self) -> None:
-        """Set the flag, and wake all who wait for it."""
-        self._change(1)
-
-    def clear(self) -> None:
-        """Take the flag down."""
-        self._change(0)
-
-    def _change(self, value: int) -> None:
-        self._lock()
-        try:
-            self._ring()
-            self._words[self.FLAG] = value
-        finally:
-            self._mutex.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the flag is set, up to `timeout` seconds (None: as long as it takes); is it?"""
-        deadline = deadline_of(timeout)
-        return self.is_set() or sleep_until(self._waiting(deadline))
-
-    async def await_(self, timeout: float | None = None) -> bool:
-        """As `wait`, to be awaited."""
-        deadline = deadline_of(timeout)
-        return self.is_set() or await wait(self._waiting(deadline))
-
-    def _waiting(self, deadline: float | None) -> Waiting[bool]:
-        with Sleeper(self._bell, deadline) as sleeper:
-            while True:
-                if not (yield from self._locking(deadline)):
-                    return self.is_set()
-                try:
-                    if self.is_set() or sleeper.late:
-                        return self.is_set()
-                    self._will_sleep(sleeper)
-                finally:
-                    self._mutex.release()
-                yield sleeper
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.key:x} {'set' if self.is_set() else 'not set'}>"
-
-
-WAITS, NOTIFIED = 1, 2
-
-
-class Condition(_Acquired, Shared):
-    """A lock, and to wait under it until somebody notifies. `lock`: a `Lock` or `RLock`; None: an `RLock` of its own.
-
-    A notification never goes to one who has died waiting.
-    """
-
-    WORDS = 8 * PAGE
-    WAITERS = FIRST_WORD
-
-    def __init__(self, lock: Lock | None = None) -> None:
-        if lock is not None and not isinstance(lock, Lock):
-            raise TypeError(f"lock must be a procoro Lock or RLock, got {lock!r}")
-        self._inner = RLock() if lock is None else lock
-        super().__init__()
-
-    def _prepare(self) -> None:
-        self._table = Table(self._words, self.WAITERS)
-
-    def _parts(self) -> tuple[Any, ...]:
-        return (self._inner,)
-
-    def _join_parts(self, *parts: Any) -> None:
-        (self._inner,) = parts
-
-    def _at_once(self) -> bool:
-        return self._inner._at_once()
-
-    def _acquiring(self, deadline: float | None) -> Waiting[bool]:
-        return self._inner._acquiring(deadline)
-
-    def release(self) -> None:
-        """Let the lock go."""
-        self._inner.release()
-
-    def _check(self) -> None:
-        lock = self._inner
-        if not (lock._holder == _me() if isinstance(lock, RLock) else lock._mutex.held):
-            raise NotHeld(f"{self!r}: acquire it before you wait or notify")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Let the lock go, wait until notified or for `timeout` seconds, and take the lock again; notified?"""
-        self._check()
-        return sleep_until(self._waiting(deadline_of(timeout)))
-
-    async def await_(self, timeout: float | None = None) -> bool:
-        """As `wait`, to be awaited."""
-        self._check()
-        return await wait(self._waiting(deadline_of(timeout)))
-
-    def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
-        """Wait until `predicate()` is true, looking each time one is notified; its last answer."""
-        self._check()
-        return sleep_until(self._waiting_for(predicate, deadline_of(timeout)))
-
-    async def await_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
-        """As `wait_for`, to be awaited."""
-        self._check()
-        return await wait(self._waiting_for(predicate, deadline_of(timeout)))
-
-    def _waiting_for(self, predicate: Callable[[], T], deadline: float | None) -> Waiting[T]:
-        while not (answer := predicate()):
-            if not (yield from self._waiting(deadline)):
-                return predicate()
-        return answer
-
-    def _waiting(self, deadline: float | None) -> Waiting[bool]:
-        lock = self._inner
-        entry = self._table.add(WAITS)
-        interrupted: BaseException | None = None
-        with Sleeper(self._bell, deadline) as sleeper:
-            count = lock._release_all()
-            sleeps = True
-            while True:  # who is interrupted, a second time too, has the lock again when that is told
-                try:
-                    while sleeps and not (sleeper.late or self._table.value(entry) == NOTIFIED):
-                        yield sleeper
-                    yield from lock._acquiring(None)
-                    break
-                except GeneratorExit:  # its loop is closed: it never goes on
-                    self._table.remove(entry)
-                    raise
-                except BaseException as error:
-                    interrupted, sleeps = error, False
-            notified = self._table.value(entry) == NOTIFIED
-            self._table.remove(entry)
-            lock._restore(count)
-        if interrupted is not None:
-            if notified:  # it is for somebody else then
-                self._notify(1)
-            raise interrupted
-        return notified
-
-    def notify(self, n: int = 1) -> None:
-        """Wake up to `n` of those who wait."""
-        n = arguments.count("n", n, 1)
-        self._check()
-        self._notify(n)
-
-    def notify_all(self) -> None:
-        """Wake all who wait."""
-        self._check()
-        self._notify(sys.maxsize)
-
-    def _notify(self, n: int) -> None:
-        woken = 0
-        for entry in list(self._table.entries()):
-            if woken < n and self._table.value(entry) == WAITS:
-                if self._table.is_alive(entry):
-                    self._table.set(entry, NOTIFIED)
-                    woken += 1
-                else:
-                    self._table.remove(entry)
-        if woken:
-            ring(self._bell)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self._inner!r}>"
-
-
-class Barrier(_Guarded):
-    """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it."""
-
-    PARTIES, TURN, BROKEN, MEMBERS = OWN + 1, OWN + 2, OWN + 3, OWN + 4
-    _acting = 0  # the thread of this process in which the action runs
-    MEMBER = 1  # as an entry's value: who holds it; a higher one: who waits in that turn
-
-    def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
-        parties = arguments.count("parties", parties, 1)
-        arguments.callback("action", action)
-        deadline_of(timeout)  # is it one?
-        self._action, self._timeout = action, timeout
-        super().__init__()
-        self._words[self.PARTIES] = parties
-        self._words[self.TURN] = self.MEMBER + 1
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        self._table = Table(self._words, self.MEMBERS)
-        self._lock()
-        try:
-            self._member = self._table.add(self.MEMBER)
-        finally:
-            self._mutex.release()
-
-    def _end_well(self) -> None:
-        self._table.remove(self._member)
-
-    def _leave(self) -> None:
-        if self._file >= 0 and hasattr(self, "_member"):
-            self._end_well()
-        super()._leave()
-
-    def _parts(self) -> tuple[Any, ...]:
-        return self._action, self._timeout
-
-    def _join_parts(self, *parts: Any) -> None:
-        self._action, self._timeout = parts
-
-    @property
-    def parties(self) -> int:
-        """How many it takes."""
-        parties: int = self._words[self.PARTIES]
-        return parties
-
-    @property
-    def n_waiting(self) -> int:
-        """How many wait now."""
-        return len(self._waiters())
-
-    @property
-    def broken(self) -> bool:
-        """Is it of no use, until it is reset?"""
-        return bool(self._words[self.BROKEN])
-
-    def _waiters(self) -> list[int]:
-        turn = self._words[self.TURN]
-        return [entry for entry in self._table.entries() if self._table.value(entry) == turn]
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until all have come: a number for each, from 0 to `parties` - 1.
-
-        Raises:
-            threading.BrokenBarrierError: a party has died, gave up after its `timeout` seconds (None: the barrier's),
-                or called `abort`, or the `action` has failed.
-        """
-        return sleep_until(self._waiting(deadline_of(self._timeout if timeout is None else timeout)))
-
-    async def await_(self, timeout: float | None = None) -> int:
-        """As `wait`, to be awaited."""
-        return await wait(self._waiting(deadline_of(self._timeout if timeout is None else timeout)))
-
-    def _waiting(self, deadline: float | None) -> Waiting[int]:
-        with Sleeper(self._bell, deadline) as sleeper:
-            yield from self._locking()
-            try:
-                self._look(None)
-                turn = self._words[self.TURN]
-                number = len(self._waiters())
-                if number + 1 == self.parties:
-                    self._open_it(turn)
-                    return number
-                try:
-                    entry = self._table.add(turn)
-                except RuntimeError:  # the others would wait for us
-                    self._break_now()
-                    raise
-                self._will_sleep(sleeper, self._table)
-            finally:
-                self._mutex.release()
-            try:
-                while self._words[self.TURN] == turn:
-                    yield sleeper
-                    yield from self._locking()
-                    try:
-                        if self._words[self.TURN] == turn:
-                            self._look(sleeper, entry)
-                    finally:
-                        self._mutex.release()
-            except BrokenBarrierError:
-                raise
-            except BaseException:  # this party has been interrupted, and the others wait for it
-                self._break()
-                raise
-            finally:
-                self._table.remove(entry)
-        return number
-
-    def _open_it(self, turn: int) -> None:
-        """For the mutex's holder: all have come."""
-        self._acting = threading.get_ident()
-        try:
-            if self._action is not None:
-                self._action()
-        except BaseException:
-            self._break_now()
-            raise
-        finally:
-            self._acting = 0
-        if self.broken:  # by the action
-            raise BrokenBarrierError("the barrier's action has called abort()")
-        self._ring()
-        self._words[self.TURN] = turn + 1
-
-    def _look(self, sleeper: Sleeper | None, entry: int = -1) -> None:
-        """For the mutex's holder: raise if it is broken, or is to be."""
-        if entry >= 0 and self._table.value(entry) == self.MEMBER:
-            raise BrokenBarrierError("the barrier was reset")
-        dead = self._table.dead()
-        for one in dead:
-            self._table.remove(one)
-        if dead or (sleeper is not None and sleeper.late):
-            self._break_now()
-        if self.broken:
-            raise BrokenBarrierError(
-                "a party of the barrier has died" if dead else "the barrier is broken: a party died, gave up or failed"
-            )
-        if sleeper is not None:
-            self._will_sleep(sleeper, self._table)
-
-    def _break_now(self) -> None:
-        self._ring()
-        self._words[self.BROKEN] = 1
-
-    def _break(self) -> None:
-        if self._acting == threading.get_ident():  # its action, under the mutex
-            self._break_now()
-            return
-        self._lock()
-        try:
-            self._break_now()
-        finally:
-            self._mutex.release()
-
-    def abort(self) -> None:
-        """Break it: all who wait, or will, get a BrokenBarrierError."""
-        self._break()
-
-    def reset(self) -> None:
-        """Begin anew: those who wait get a BrokenBarrierError, it is whole for those who come."""
-        self._lock()
-        try:
-            waiting = self._waiters()
-            self._ring()
-            for entry in waiting:
-                self._table.set(entry, self.MEMBER)
-            self._words[self.BROKEN] = 0
-        finally:
-            self._mutex.release()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.key:x} of {self.parties}{' broken' if self.broken else ''}>"
