@@ -199,6 +199,25 @@ def test_a_holder_that_is_stopped_still_holds(kind: Any, fork: Fork, gate: Gate)
     holder.result()
 
 
+def test_one_who_is_stopped_while_he_takes_a_permit_holds_up_no_time_out(fork: Fork, gate: Gate) -> None:
+    semaphore = Semaphore(1)
+
+    def stop_within() -> None:
+        semaphore._lock()
+        gate.pass_through()
+        semaphore._mutex.release()
+
+    child = fork(stop_within)
+    gate.reached()
+    child.stop()
+    gate.open()
+    assert semaphore.acquire(block=False) is False
+    assert semaphore.acquire(timeout=0.1) is False
+    child.go_on()
+    assert semaphore.acquire(timeout=PATIENCE) is True
+    child.result()
+
+
 def test_one_who_waits_and_is_stopped_keeps_nobody_up(fork: Fork) -> None:
     lock, cells = Lock(), Cells()
 

@@ -7,6 +7,7 @@ import pickle
 import select
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from procoro import Lock, Pipe, Pool, Queue
 from procoro.errors import NotPicklable
+from procoro.ipc.carriers import DEEP
+from procoro.wire.channel import descriptors
 from tests.gate import Gate
 from tests.promises import shares
 from tests.promises.conftest import Script
@@ -261,6 +264,21 @@ def test_the_death_of_the_other_side_is_seen(fork: Fork, gate: Gate) -> None:
             here.recv()
         with pytest.raises(EOFError):
             here.recv_bytes()
+
+
+def test_large_messages_that_died_with_their_receiver_keep_no_room() -> None:
+    """Received, and not copied out: the room for as many as that can be under way is taken."""
+    here, there = Pipe()
+    large = bytes(5_000_000)
+    with here, there, ThreadPoolExecutor(1) as threads:
+        for _ in range(DEEP):
+            here.send(large)
+            _, ancillary, _, _ = there._end.recvmsg(1000, 100)
+            for fd in descriptors(ancillary):
+                os.close(fd)
+        sending = threads.submit(here.send, large + b"!")
+        assert there.recv() == large + b"!"
+        sending.result(PATIENCE)
 
 
 def test_it_is_seen_also_if_a_pool_was_started_in_between(fork: Fork, gate: Gate) -> None:
