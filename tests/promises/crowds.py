@@ -56,6 +56,11 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+async def stall(seconds: float) -> None:
+    """Block the loop."""
+    time.sleep(seconds)
+
+
 async def anap(seconds: float) -> float:
     await asyncio.sleep(seconds)
     return seconds

@@ -10,6 +10,7 @@ import os
 import pickle
 import signal
 import socket
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -95,6 +96,7 @@ class LocalEngine:
         own = [blocks.write_bytes([packed])]
         try:
             own.extend(map(_standard, range(3)))
+            member.template = self._template
             fds = [member.theirs.fileno(), member.record.fd, self._library.fd, *own]
             self._template.start(
                 fds,
@@ -136,7 +138,13 @@ class LocalEngine:
     def _wait_for_status(self, member: Member) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
         self._crank.unwatch(member.pidfd)
-        self._crank.call_later(UNTOLD, lambda: self._bury(member, WorkerEnd(member.pid, None)))
+        gone = weakref.ref(member)  # it may be told at once: then nothing of it is to stay until then
+
+        def bury() -> None:
+            if (member := gone()) is not None:
+                self._bury(member, WorkerEnd(member.pid, None))
+
+        self._crank.call_later(UNTOLD, bury)
 
     def _template_died(self) -> None:
         """Workers live on without it; how they end can no more be learnt."""
@@ -174,8 +182,16 @@ class LocalEngine:
         )
         begun = member.record.header[record.TAKEN]
         member.close()
+        self._release_templates()
         killed = end.status is None or os.WIFSIGNALED(end.status)
         self._tell(WorkerLost(member.number, begun, end, killed and not end.reason))
+
+    def _release_templates(self) -> None:
+        """Those that are dead, when the last of their workers is, too."""
+        used = {id(member.template) for member in self._members.values()}
+        for template in [one for one in self._released if id(one) not in used]:
+            self._released.remove(template)
+            template.release(self._crank)
 
     def kill(self, number: int) -> None:
         """End a worker at once; its loss is told later."""
@@ -271,7 +287,8 @@ class LocalEngine:
             elif now - beat >= STANDING and now - beat - kernel.starved(member.pid) + member.starved >= STANDING:
                 size = os.fstat(member.record.fd).st_size
                 if not member.asked:
-                    member.asked, member.traced = True, size
+                    os.ftruncate(member.record.fd, record.SIZE)  # what it was asked before has been told
+                    member.asked, member.traced = True, record.SIZE
                     _send(member.pidfd, heart.SIGNAL)
                 elif size > member.traced:
                     stack = os.pread(member.record.fd, size - member.traced, member.traced)

@@ -43,6 +43,7 @@ class Member:
         self._library = library
         self._log = log
         self._spares = spares
+        self.template: object = None  # that it was asked of
         self.pid = 0
         self.pidfd = -1
         self.end, self.theirs = channel.pair()

@@ -7,7 +7,9 @@ import os
 import pickle
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
@@ -261,7 +263,13 @@ class Child:
     def _wait_for_status(self) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
         self.crank.unwatch(self.pidfd)
-        self.crank.call_later(UNTOLD, lambda: self._bury(None))
+        gone = weakref.ref(self)  # it may be told at once, and dropped: its descriptors are not to stay until then
+
+        def bury() -> None:
+            if (child := gone()) is not None:
+                child._bury(None)
+
+        self.crank.call_later(UNTOLD, bury)
 
     def _bury(self, status: int | None, failed: Exception | None = None, lost: bool = False) -> None:
         if self.ended:
@@ -274,7 +282,7 @@ class Child:
         self.status, self.failed, self.lost = status, failed, lost
         template, crank, over, self._over = self._template, self.crank, self._over, None
         self._tell(ended=True)
-        crank.call_later(LINGER, lambda: self.let_go(template, crank))
+        crank.call_later(LINGER, partial(self.let_go, template, crank))  # static: of us nothing stays until then
         if over is not None:
             awaiting, self._awaiting = self._awaiting, []
             over(awaiting)

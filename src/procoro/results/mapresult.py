@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procoro.calls import Fault, Run
@@ -123,8 +124,12 @@ class MapResult(Generic[T]):
             refuse_in_crank(self._context.conductor)
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.append(waiting)
-        if not self._done.is_set():  # else it ended before it could know of us
-            yield from waiting
+        try:
+            if not self._done.is_set():  # else it ended before it could know of us
+                yield from waiting
+        finally:
+            with suppress(ValueError):  # it has been woken
+                self._awaiting.remove(waiting)
         return self.get()
 
     def __reduce__(self) -> Any:

@@ -188,8 +188,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         try:
             sleep.last(timeout)
         finally:
-            if self._state not in OVER and sleep in (awaiting := self._awaiting or []):
-                awaiting.remove(sleep)
+            self._await_no_longer(sleep)
         return self._state in OVER
 
     def _name(self) -> str:
@@ -239,6 +238,8 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 context = self._batch.context
                 context.conductor.tell(m.Cancelled(0, context.stream, self._index))
                 raise
+            finally:
+                self._await_no_longer(waiting)
         return self.result()
 
     def _await(self, waiting: Waiting) -> None:
@@ -250,6 +251,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 return
         with self._condition:  # not within the other: who holds a condition may look for that of another result
             self._await_unless_over(waiting)
+
+    def _await_no_longer(self, waiting: Waiting) -> None:
+        if self._state not in OVER and waiting in (awaiting := self._awaiting or []):
+            awaiting.remove(waiting)
 
     def _await_unless_over(self, waiting: Waiting) -> None:
         if self._state in OVER:

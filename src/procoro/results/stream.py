@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, Run
@@ -67,8 +68,12 @@ class Inbox:
 
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._awaiting.append(waiting)
-        if not (self.ready or self.over):  # else it came before `_wake` could know of us
-            await waiting
+        try:
+            if not (self.ready or self.over):  # else it came before `_wake` could know of us
+                await waiting
+        finally:
+            with suppress(ValueError):  # it has been woken
+                self._awaiting.remove(waiting)
 
 
 class Stream(Generic[T]):

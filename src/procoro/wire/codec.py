@@ -71,6 +71,7 @@ class Packer:
 
     def __init__(self, library: Library, spares: Spares) -> None:
         self._library = library
+        self._twin = twin.Packer()
         self._spares = spares
         self._named: dict[int, tuple[object, Entry]] = {}  # by id: those that are packed by their name
         self._of_main: dict[int, OfMain] = {}  # by id
@@ -117,7 +118,7 @@ class Packer:
         if any(one.name == function.__qualname__ for one in definitions):
             if len(self._of_main) > REMEMBERED:
                 self._of_main.clear()
-            self._of_main[id(function)] = OfMain(function, entry, definitions)
+            self._of_main[id(function)] = OfMain(function, entry, definitions, self._twin)
         return entry
 
     def _resubmitted(self, function: types.FunctionType) -> Entry | None:
@@ -144,7 +145,10 @@ class Packer:
         """
         with handles.collecting() as found:
             data, names = _dumps(value, None)
-        definitions = _twin.definitions(names, again) if names else []
+        packings = self._twin.packings
+        definitions = self._twin.definitions(names, again) if names else []
+        if self._twin.packings != packings:
+            self._of_main.clear()  # none of them still is what it was; and they hold values
         self._library.add_definitions(definitions)
         versions = tuple(sorted((one.name, one.version) for one in definitions if one.name in names))
         return data, versions, found, definitions
@@ -170,7 +174,7 @@ class Packer:
         try:
             data, names = _dumps(handles.Input(value, found), buffers)
             if names:
-                self._library.add_definitions(_twin.definitions(names, again=False))
+                self._library.add_definitions(self._twin.definitions(names, again=False))
         finally:
             handles.here.collected = before
         if found:
@@ -198,7 +202,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes
         pass  # a lambda, say; what cloudpickle cannot pack either is raised below
     if buffers is not None:
         buffers.clear()
-    return _twin.dumps(value, callback)
+    return twin.dumps(value, callback)
 
 
 def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
@@ -208,16 +212,14 @@ def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
     """
     buffers: list[pickle.PickleBuffer] = []
     data, names = _dumps(value, buffers)
-    definitions = _twin.definitions(names, again=True) if names else []
+    definitions = twin.Packer().definitions(names, again=True) if names else []
     for one in definitions:
         for handle in one.handles:
             handles.collect(handle)
     return Parts(data, [buffer.raw() for buffer in buffers]), [(one.name, one.version, one.data) for one in definitions]
 
 
-_twin = twin.Packer()
 REMEMBERED = 256  # functions
-NOTHING = object()  # what stands under a name that is not there
 
 
 def _by_name(function: Callable[..., Any]) -> bytes | None:
@@ -234,24 +236,27 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
 class OfMain:
     """A function that stands in `__main__`, and what stood there under the names that it needs when it was packed."""
 
-    __slots__ = ("_function", "_packings", "_stood", "entry")
+    __slots__ = ("_function", "_packer", "_packings", "_stood", "entry")
 
-    def __init__(self, function: types.FunctionType, entry: Entry, definitions: list[twin.Known]) -> None:
+    def __init__(
+        self, function: types.FunctionType, entry: Entry, definitions: list[twin.Known], packer: twin.Packer
+    ) -> None:
         main = twin.main_globals()
         self._function = function
         self._stood = [(one.name, main.get(one.name)) for one in definitions]
         absent = set().union(*(twin.absent(value) for _, value in self._stood))
-        self._stood += [(name, NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
-        self._packings = _twin.packings
+        self._stood += [(name, twin.NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
+        self._packer = packer
+        self._packings = packer.packings
         self.entry = entry
 
     def is_still(self, function: Callable[..., Any]) -> bool:
         """Would it be packed as it was? Nothing has been, meanwhile, and the same objects stand there."""
-        if self._function is not function or self._packings != _twin.packings:
+        if self._function is not function or self._packings != self._packer.packings:
             return False
         main = twin.main_globals()
         for name, value in self._stood:  # noqa: SIM110  a generator takes longer than all the rest
-            if main.get(name, NOTHING) is not value:
+            if main.get(name, twin.NOTHING) is not value:
                 return False
         return True
 
@@ -351,10 +356,9 @@ def describe_failure_to_pack(value: Any, path: str) -> str:
 
 def fails(value: Any) -> bool:
     """Can this not be packed?"""
-    packer = twin.Packer()
     try:
         with handles.collecting():
-            packer.definitions(packer.dumps(value)[1], again=False)
+            twin.Packer().definitions(twin.dumps(value)[1], again=False)
     except Exception:
         return True
     return False
@@ -455,7 +459,7 @@ def pack_value(value: Any) -> bytes:
 
 def _to_protocol_3(value: Any) -> bytes:
     # What only cloudpickle can pack is in protocol 5, which cannot be joined: wrapped, it can.
-    return pickle.dumps(Wrapped(twin.Packer().dumps(value)[0]), 3)
+    return pickle.dumps(Wrapped(twin.dumps(value)[0]), 3)
 
 
 class Wrapped:
@@ -475,7 +479,7 @@ def pack_big_value(value: Any) -> Parts:
         data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
     except Exception:
         buffers.clear()
-        data, _ = twin.Packer().dumps(value, blocks.large_buffers(buffers))
+        data, _ = twin.dumps(value, blocks.large_buffers(buffers))
     return Parts(data, [buffer.raw() for buffer in buffers])
 
 

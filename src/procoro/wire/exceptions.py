@@ -146,7 +146,7 @@ def _pack(make: Any) -> bytes | None:
         try:
             data = pickle.dumps(value, 5)
         except Exception:
-            data, _ = twin.Packer().dumps(value)
+            data, _ = twin.dumps(value)
         rebuilt = pickle.loads(data)
         return data if isinstance(rebuilt, (BaseException, tuple)) else None
     except BaseException:  # whatever the user's code raises: this is about another error

@@ -101,6 +101,7 @@ class Library:
             if one.name not in self._names or self._names[one.name][0] != one.version:
                 self._names[one.name] = one.version, self._write(one.data, one.handles)
                 self._changed = True
+            one.data = b""  # it is here
 
     def contents(self) -> Contents:
         """All names, as they are now. In the crank's thread."""

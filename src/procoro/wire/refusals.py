@@ -97,10 +97,9 @@ def describe(value: Any, path: str) -> str:
     """Which part of a value cannot be packed, by its path, why, and the way out."""
     why, too_deep = "it cannot be pickled as a whole", False
     try:
-        packer = twin.Packer()
         with handles.collecting():
-            _, names = packer.dumps(value)
-            packer.definitions(names, again=False)
+            _, names = twin.dumps(value)
+            twin.Packer().definitions(names, again=False)
     except Exception as error:
         # Not itself: its traceback holds this frame, and all that stands in those above, inputs and their blocks.
         why, too_deep = str(error), isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)

@@ -165,10 +165,13 @@ def absent(value: object) -> set[str]:
     return names_in(value.__code__).difference(value.__globals__)
 
 
+NOTHING = object()  # what stands under a name that is not there
+
+
 class Known:
     """A name of `__main__`, packed."""
 
-    __slots__ = ("absent", "data", "handles", "name", "names", "value", "version")
+    __slots__ = ("absent", "data", "handles", "mark", "name", "names", "value", "version")
 
     def __init__(
         self, name: str, value: object, version: int, data: bytes, names: set[str], found: list[handles.Handle]
@@ -176,10 +179,19 @@ class Known:
         self.name = name
         self.value = value
         self.version = version
-        self.data = data
+        self.data = data  # until it is written where it is needed
+        self.mark = _mark(data)
         self.names = names  # those that it needs,
         self.absent = absent(value)  # and those that it would look up, were they there
         self.handles = found  # in it
+
+    def let_go(self) -> None:
+        """Another value stands there by now, or none. If one comes that is packed alike, it is the same version."""
+        self.value, self.data, self.names, self.handles = NOTHING, b"", set(), []
+
+
+def _mark(data: bytes) -> tuple[int, int]:
+    return len(data), hash(data)
 
 
 class Packer:
@@ -192,12 +204,6 @@ class Packer:
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
         self.packings = 0  # of names, ever
-
-    def dumps(
-        self, value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None
-    ) -> tuple[bytes, set[str]]:
-        """The packed value, and the names of `__main__` that it needs."""
-        return _dumps(value, None, buffers)
 
     def definitions(self, names: set[str], again: bool) -> list[Known]:
         """These names and all that they need. `again`: values that can have changed in place are packed anew."""
@@ -214,22 +220,26 @@ class Packer:
                 known = self._pack(name, value)
             found[name] = known
             todo |= known.names
+        for name, known in list(self._known.items()):
+            if main_globals().get(name, NOTHING) is not known.value:
+                known.let_go()
         return list(found.values())
 
     def _pack(self, name: str, value: object) -> Known:
         self.packings += 1
         with handles.collecting() as found:
-            data, names = _dumps(value, name, None)
+            data, names = dumps(value, defining=name)
         before = self._known.get(name)
-        same = before is not None and before.data == data
+        same = before is not None and before.mark == _mark(data)
         version = before.version if before is not None and same else next(_numbers)
         known = self._known[name] = Known(name, value, version, data, names, found)
         return known
 
 
-def _dumps(
-    value: object, defining: str | None, buffers: Callable[[pickle.PickleBuffer], Any] | None
+def dumps(
+    value: object, buffers: Callable[[pickle.PickleBuffer], Any] | None = None, defining: str | None = None
 ) -> tuple[bytes, set[str]]:
+    """The packed value, and the names of `__main__` that it needs. `defining`: the name that it is the value of."""
     with importing:
         from procoro.wire.picklers import TwinPickler  # cloudpickle costs 20 ms, and most pools never need it
 
