@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procoro.errors import WaitTimeout
     from procoro.executor import Executor
     from procoro.greenlets import joinall, sleep, spawn
     from procoro.ipc.events import Barrier, Condition, Event
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from procoro.process import Process, active_children, current_process, parent_process
     from procoro.results import MapResult, Result, Stream
     from procoro.server.server import Server, serve
+
+    TimeoutError = WaitTimeout  # noqa: A001
 
 __version__ = "0.1.0"
 
@@ -42,6 +45,7 @@ _HOMES = {
     "Event": ("procoro.ipc.events", "Event"),
     "Condition": ("procoro.ipc.events", "Condition"),
     "Barrier": ("procoro.ipc.events", "Barrier"),
+    "TimeoutError": ("procoro.errors", "WaitTimeout"),  # as multiprocessing names it
     "spawn": ("procoro.greenlets", "spawn"),
     "joinall": ("procoro.greenlets", "joinall"),
     "sleep": ("procoro.greenlets", "sleep"),
@@ -63,6 +67,10 @@ _MISSING = {
     "set_executable": "there is one way to start processes: by sys.executable",
     "set_forkserver_preload": "workers import what calls need: leave it out",
     "allow_connection_pickling": "ends of a Pipe travel by themselves: leave it out",
+    "connection": "import multiprocessing.connection; its `wait` takes procoro's ends, too",
+    "managers": "import multiprocessing.managers: it can be used as it is",
+    "queues": "Queue, SimpleQueue and JoinableQueue are here; queue.Empty and queue.Full are in the module queue",
+    "reducer": "what cloudpickle packs, travels: leave it out",
     "Client": "import multiprocessing.connection",
     "Listener": "import multiprocessing.connection",
     "AuthenticationError": "import it from multiprocessing",

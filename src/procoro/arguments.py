@@ -11,6 +11,7 @@ WORDS = {
 }
 MODELS = {"serial": 1, "threads": 32, "greenlets": 100, "asyncio": 100}  # and the calls that each runs at once
 MOST_AT_ONCE = 10_000  # calls in a worker
+MOST_WORKERS = 4_096
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -47,6 +48,17 @@ def nbytes(name: str, value: Any) -> int | None:
             raise ValueError(f'{name} must be bytes or words such as "2 GiB", got {value!r}')
         value = int(float(match[1]) * UNITS[match[2]])
     return count(name, value, 1)
+
+
+def processes(number: Any) -> int:
+    """How many workers."""
+    workers = count("processes", number, 1)
+    if workers > MOST_WORKERS:
+        raise ValueError(
+            f"processes must be <= {MOST_WORKERS:,}, got {workers:,}: for calls that wait, give each worker many "
+            "of them by `concurrency`"
+        )
+    return workers
 
 
 def model(name: Any, concurrency: Any) -> tuple[str | None, int]:

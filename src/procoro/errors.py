@@ -16,6 +16,7 @@
       InitializerFailed    the initializer
       NotHeld              you: a lock is released by who does not hold it
       QueueShutDown        nobody: the queue was shut down
+      QueueAbandoned       nobody: the queue is empty, and all others that held it are gone
       ConsumerDied         a consumer of a queue, between `get` and `task_done`
 
 A call's own exception is raised as it is, with the worker's traceback in its notes; `failed_call` tells which
@@ -127,6 +128,10 @@ class NotHeld(ProcoroError, ValueError, RuntimeError, AssertionError):
 
 class QueueShutDown(ProcoroError, getattr(queue, "ShutDown", Exception)):  # type: ignore[misc]
     """The queue was shut down: it takes no more, and has no more to give. (From Python 3.13, also `queue.ShutDown`.)"""
+
+
+class QueueAbandoned(ProcoroError, EOFError, queue.Empty):
+    """The queue is empty, and nobody but this process holds it any more: nothing can come, but from here."""
 
 
 class ConsumerDied(ProcoroError, RuntimeError):

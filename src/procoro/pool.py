@@ -19,7 +19,7 @@ from procoro.engines.template import TemplateProcess
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor, Initializer
     from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
-    from procoro.results.failures import Context, error_of
+    from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Result, SequenceSource, Stream
-    global call_back, codec, error_of, exit_begins, m, size_of, stay_at_exit
+    global call_back, codec, end_of, exit_begins, m, size_of, stay_at_exit
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
-    from procoro.results.failures import Context, error_of
+    from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
@@ -97,7 +97,7 @@ class Pool:
         memory_limit: int | str | None = None,
         name: str | None = None,
     ) -> None:
-        size = kernel.cores() if processes is None else arguments.count("processes", processes, 1)
+        size = kernel.cores() if processes is None else arguments.processes(processes)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if maxtasksperchild is not None:
@@ -659,7 +659,7 @@ class Pool:
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
         if over is not None and over.kind == FaultKind.GAVE_UP:
-            raise error_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None))
+            raise end_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None))
         raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
 
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:

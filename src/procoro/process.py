@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copyreg
 import errno
 import itertools
 import os
@@ -89,6 +90,9 @@ class Process:
         for _ in range(STARTS):
             child = self._start()
             if child.begun:
+                self._call = self._described()
+                # As in multiprocessing: what is given to the process is given away. The end of a pipe goes with it.
+                self._target, self._args, self._kwargs = None, (), {}
                 return
             self._child = None
             if not child.lost:
@@ -258,14 +262,20 @@ class Process:
         finally:
             del child, outcome
 
+    def _described(self) -> tuple[str, str]:
+        """The function and its arguments, for the words of errors."""
+        from procoro.wire import codec
+
+        if self._target is None:
+            return f"{type(self).__name__}.run", ""
+        function = str(getattr(self._target, "__qualname__", None) or type(self._target).__qualname__)
+        return function, codec.short((self._args, self._kwargs), codec.FULL)
+
     def _open(self, child: Child) -> tuple[bool, Any]:
         from procoro import errors
-        from procoro.wire import channel, codec
+        from procoro.wire import channel
 
-        function, given = f"{type(self).__name__}.run", ""
-        if self._target is not None:
-            function = str(getattr(self._target, "__qualname__", None) or type(self._target).__qualname__)
-            given = codec.short((self._args, self._kwargs), codec.FULL)
+        function, given = self._call
         call = errors.FailedCall(0, function, 1, given, child.pid, "")
         if child.outcome is None:
             exitcode = None if child.status is None else child.exitcode
@@ -339,12 +349,18 @@ class Process:
         return f"<{' '.join(words)}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        if getattr(_starting, "process", None) is not self:
+        starting = getattr(_starting, "process", None)
+        if starting is None:
             raise TypeError(
                 f"{self._name}: a Process lives in the program that made it. Pass what the other one needs of it: its "
                 "name or pid, or a queue between the two"
             )
-        return super().__reduce_ex__(protocol)
+        if starting is self and type(self) is not Process:
+            return super().__reduce_ex__(protocol)
+        # As a child by fork has it, which may ask its name and not much else: often a target is the method of an
+        # object that holds all processes that it has started.
+        of_there: dict[str, Any] = {"_child": None, "_target": None, "_args": (), "_kwargs": {}}
+        return copyreg.__newobj__, (type(self),), self.__dict__ | of_there  # type: ignore[attr-defined]
 
 
 class _ThisProcess(Process):

@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with programs(tmp_path) as launch:
 
         def start(*arguments: object, **options: Any) -> Program:
-            return launch([sys.executable, "-m", "procoro.cli", "map", *arguments], dict(os.environ), **options)
+            return launch([sys.executable, "-m", "procoro", "map", *arguments], dict(os.environ), **options)
 
         yield start
 

@@ -26,7 +26,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     with programs(tmp_path) as launch:
 
         def start(*arguments: object) -> Program:
-            return launch([sys.executable, "-m", "procoro.cli", "serve", *map(str, arguments)], dict(os.environ))
+            return launch([sys.executable, "-m", "procoro", "serve", *map(str, arguments)], dict(os.environ))
 
         yield start
 
@@ -139,7 +139,7 @@ def test_workers_that_cannot_begin(serve: Serve, tmp_path: Path) -> None:
 
 def test_help() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "procoro.cli", "serve", "--help"],
+        [sys.executable, "-m", "procoro", "serve", "--help"],
         capture_output=True,
         text=True,
         timeout=PATIENCE,

@@ -43,15 +43,22 @@ def left(said: str) -> tuple[int, int, int]:
     return answered, total, left
 
 
+@pytest.mark.parametrize("send", [os.kill, os.killpg])  # as a terminal and `timeout` do: to all its processes
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
 def test_the_first_signal_drains_and_says_what_is_left(
-    start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path, first: signal.Signals, order: str
+    start: Start,
+    gate: Gate,
+    queue_at_gate: Path,
+    tmp_path: Path,
+    send: Callable[[int, int], None],
+    first: signal.Signals,
+    order: str,
 ) -> None:
-    options = ["--unordered"] if order == "unordered" else []
-    process = start(function("stands_at_gate"), queue_at_gate, "-o", "out.jsonl", *options)
+    arguments = ["-o", "out.jsonl", *(["--unordered"] if order == "unordered" else [])]
+    process = start(function("stands_at_gate"), queue_at_gate, *arguments, start_new_session=True)
     gate.reached()
-    process.send_signal(first)
+    send(process.pid, first)
     said = heard(process, "draining: ")
     assert re.fullmatch(r"draining: [\d,]+ calls under way, Ctrl-C again to stop now\n", said)
     gate.close()

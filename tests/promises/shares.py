@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,12 @@ def close_and_wait(connection: Any, event: Any) -> None:
     connection.send("closing")
     connection.close()
     event.wait()
+
+
+def send_and_die(connection: Any) -> None:
+    connection.send(1)
+    os._exit(1)
+
+
+def wait_long() -> None:
+    time.sleep(60)

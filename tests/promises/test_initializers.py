@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from procoro import Pool
-from procoro.errors import InitializerFailed, NotPicklable, PoolTerminated, WorkersKeepDying
+from procoro.errors import InitializerFailed, NotPicklable, PoolTerminated, WorkersKeepDying, failed_call
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
@@ -139,3 +139,18 @@ def test_one_that_hangs_is_held_to_the_timeout(monkeypatch: pytest.MonkeyPatch) 
         result = pool.submit(calls.double, 1)
         with pytest.raises(InitializerFailed, match="did not return in time"):
             result.get(PATIENCE)
+
+
+def test_the_end_of_a_stream_is_the_error_of_no_call() -> None:
+    with Pool(2, calls.fail_to_start, ("no license",)) as pool:
+        stream = pool.imap(calls.double, range(3))
+        numbers = []
+        while True:
+            try:
+                next(stream)
+            except StopIteration:
+                break
+            except InitializerFailed as error:
+                call = failed_call(error)
+                numbers.append(None if call is None else call.number)
+    assert numbers in ([0, 1, 2], [0, 1, 2, None], [None])

@@ -195,8 +195,21 @@ def test_a_closed_stdout_harms_nothing(start: Start) -> None:
     assert (process.returncode, said) == (0, "done")
 
 
-def test_input_is_the_callers(start: Start) -> None:
+def test_input_is_left_to_the_caller(start: Start) -> None:
+    """As in multiprocessing: what is typed is not for those who run beside it."""
     out, said = start(
-        "from procoro import Pool\nwith Pool(1) as p: print(p.apply(input))", stdin=subprocess.PIPE
+        """
+        import os, sys
+        from procoro import Pool, Process
+
+        def read(): return sys.stdin.readline(), os.read(0, 100)
+
+        with Pool(1) as pool:
+            print(pool.apply(read))
+        process = Process(target=read)
+        process.start()
+        print(process.result(), sys.stdin.readline())
+        """,
+        stdin=subprocess.PIPE,
     ).communicate("typed\n", timeout=10)
-    assert (out, said) == ("typed\n", "")
+    assert (out, said) == ("('', b'')\n('', b'') typed\n\n", "")

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,6 +101,10 @@ def done(words: list[str], peer: Any) -> Any:
                 pass
         case "files":
             return len(os.listdir("/proc/self/fd"))
+        case "fork_and_leave":
+            if not (pid := os.fork()):
+                sys.exit(int(words[1]))
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         case "fork":
             pid = os.fork()
             if not pid:

@@ -302,6 +302,16 @@ print(client.recv(1))
     assert (run.returncode, run.stdout, run.stderr) == (0, "b'x'\n", "")
 
 
+def test_a_child_that_a_handler_forks_is_no_second_worker(kind: str) -> None:
+    with server_of(kind, "obey") as server:
+        pid = clients.once(server.addresses[0], "pid")
+        for code in (0, 7):
+            assert clients.once(server.addresses[0], f"fork_and_leave {code}") == code
+        assert {clients.once(server.addresses[0], "pid") for _ in range(30)} == {pid}
+        wait_for_open(server, 0)
+    assert sums(server)["errors"] == 0
+
+
 def test_a_process_that_a_handler_has_left_holds_nobody_up(kind: str) -> None:
     with server_of(kind, "obey") as server:
         child = clients.once(server.addresses[0], "fork 60")

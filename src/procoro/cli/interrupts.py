@@ -6,7 +6,19 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "leave_the_end_to_the_parent"]
+
+
+def leave_the_end_to_the_parent() -> None:
+    """In a worker: who ends a service often sends SIGTERM to all its processes, and this one is to finish its call.
+
+    By a handler: SIG_IGN would be inherited by programs that calls start.
+    """
+    signal.signal(signal.SIGTERM, _left_to_the_parent)
+
+
+def _left_to_the_parent(number: int, frame: FrameType | None) -> None:
+    pass
 
 
 class Interrupts:

@@ -150,6 +150,7 @@ def _prepare(order: Order, stack: ExitStack) -> tuple[Pool, partial[Any], Run]:
 
 def _pool(order: Order) -> Pool:
     from procoro import Pool
+    from procoro.cli.interrupts import leave_the_end_to_the_parent
 
     try:
         return Pool(
@@ -159,6 +160,7 @@ def _pool(order: Order) -> Pool:
             timeout=order.timeout,
             retries=order.retries,
             memory_limit=order.memory,
+            initializer=leave_the_end_to_the_parent,
         )
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error

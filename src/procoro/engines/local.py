@@ -95,7 +95,7 @@ class LocalEngine:
         packed = pickle.dumps((state.capture(), initializer, *self._model), 5)
         own = [blocks.write_bytes([packed])]
         try:
-            own.extend(map(_standard, range(3)))
+            own.extend(map(_standard, (1, 2)))
             member.template = self._template
             fds = [member.theirs.fileno(), member.record.fd, self._library.fd, *own]
             self._template.start(

@@ -214,7 +214,7 @@ class Child:
             self._template.on_death[self] = self._template_died
             self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
             self.crank.watch(self._end, self._listen)
-            fds = [self._theirs.fileno(), 0, 1, 2]
+            fds = [self._theirs.fileno(), 1, 2]
             self._template.prepare(self._modules)
             self._template.put_on(self._state)
             self._template.start(fds, self._started, self._exited, channel.START_PROCESS)

@@ -189,7 +189,7 @@ def _spawn(control: int, lifeline: int, patched: bool) -> int:
     statements = [
         "import signal, sys",
         "signal.signal(signal.SIGINT, lambda *_: None)",  # first of all; see below
-        "signal.pthread_sigmask(signal.SIG_SETMASK, ())",
+        "signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])",
         *["from gevent import monkey; monkey.patch_all()"] * patched,
         f"sys.path.insert(0, {root!r})",
         "from procoro.worker.template import main",
@@ -202,8 +202,11 @@ def _spawn(control: int, lifeline: int, patched: bool) -> int:
     ]
     arguments = [sys.executable, *_interpreter_flags(), "-P", "-c", "; ".join(statements)]
     # The terminal's Ctrl-C reaches the whole group: it must not end a Python that is just starting, with a traceback.
+    # And who ends a service often sends SIGTERM to all its processes: a template lives as long as its user. What it
+    # forks lets the signal in when it has its own handlers.
+    blocked = [signal.SIGINT, signal.SIGTERM]
     try:
-        return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=[signal.SIGINT])
+        return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=blocked)
     except OSError as error:
         if error.errno == errno.EBADF:  # so it is told that the numbers above are beyond the limit
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None

@@ -1,14 +1,20 @@
-"""What is put into a queue or sent through a pipe, as bytes, and back."""
+"""What is put into a queue or sent through a pipe, as bytes, and back.
+
+What is of `__main__` brings the functions and classes along that it needs, and their globals, if these are small: who
+gets it may be a process that has never heard of them.
+"""
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
 import struct
 from collections.abc import Sequence
 from typing import Any
 
 from procoro.errors import NotPicklable
-from procoro.wire import blocks
+from procoro.wire import blocks, handles, twin
 
 SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 
@@ -22,11 +28,13 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-        if not buffers:
+        if not buffers and (type(obj) is str or twin.stands_alone(body)):
             return body, ()
         if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
             buffers.clear()
             body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
+        if type(obj) is not str and not twin.stands_alone(body):
+            body = _with_names(obj, body, buffers)
     except Exception as error:
         from procoro.wire import codec
 
@@ -34,6 +42,66 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
             raise NotPicklable(codec.describe_failure_to_pack(obj, what)) from error
         raise NotPicklable(f"{what}: {error}; a call could carry it, here only what `pickle` takes travels") from error
     return body, [buffer.raw() for buffer in buffers]
+
+
+def _with_names(obj: Any, body: bytes, buffers: list[pickle.PickleBuffer]) -> bytes:
+    if twin.CONNECTION in body or twin.ASYNCIO in body:
+        twin.dumps(obj)  # raises if it would arrive, and be of no use
+    buffers.clear()
+    file = io.BytesIO()
+    pickler = _Pickler(file, 5, buffer_callback=blocks.large_buffers(buffers))
+    pickler.dump(obj)
+    body = file.getvalue()
+    if not pickler.names:
+        return body
+    try:
+        needed = _packer.definitions(pickler.names, again=False)
+    except Exception:  # who gets it may have it
+        return body
+    for one in needed:
+        if len(one.data) > blocks.BIG:
+            one.data = b""  # it would go with each item
+        for handle in one.handles if handles.here.collected is not None else ():
+            handles.collect(handle)
+    return _supplying(tuple((one.name, one.data) for one in needed if one.data)) + body
+
+
+@functools.lru_cache(64)
+def _supplying(definitions: tuple[tuple[str, bytes], ...]) -> bytes:
+    """What stands in front of a value, in one pickle with it.
+
+    It must put nothing into the memo, to which the value counts on from 0.
+    """
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, 5)
+    pickler.fast = True
+    pickler.dump(_Supply(definitions))
+    return file.getvalue()[:-1] + pickle.POP
+
+
+class _Pickler(pickle.Pickler):
+    """Notes the names of `__main__` by which it packs classes and functions."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.names: set[str] = set()
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As in `pickle.Pickler`."""
+        if getattr(obj, "__module__", None) in twin.MAIN and (path := getattr(obj, "__qualname__", None)):
+            self.names.add(path.partition(".")[0])
+        return NotImplemented
+
+
+class _Supply:
+    def __init__(self, definitions: tuple[tuple[str, bytes], ...]) -> None:
+        self.definitions = definitions
+
+    def __reduce__(self) -> Any:
+        return twin.supply, (self.definitions,)
+
+
+_packer = twin.Packer()
 
 
 def join(body: bytes, views: Sequence[memoryview]) -> list[bytes | memoryview]:

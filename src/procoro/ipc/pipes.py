@@ -26,7 +26,7 @@ from procoro.ipc import items, shared
 from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
-from procoro.wire import channel, handles
+from procoro.wire import channel, handles, twin
 from procoro.wire.blocks import large_buffers
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
@@ -394,11 +394,12 @@ def _pack(obj: Any) -> Packed:
         buffers: list[pickle.PickleBuffer] = []
         try:
             body = pickle.dumps(obj, 5, buffer_callback=large_buffers(buffers))
-            if not buffers and len(body) <= INLINE:
-                return body + KINDS[SMALL_PICKLE]
-            return PICKLE, items.join(body, [buffer.raw() for buffer in buffers]), ()
+            if type(obj) is str or twin.stands_alone(body):
+                if not buffers and len(body) <= INLINE:
+                    return body + KINDS[SMALL_PICKLE]
+                return PICKLE, items.join(body, [buffer.raw() for buffer in buffers]), ()
         except Exception:
-            pass  # there is a handle in it; or it cannot travel
+            pass  # there is a handle in it; or it cannot travel; or there is more to it
     found: list[handles.Handle] = []
     before, handles.here.collected = handles.here.collected, found
     try:

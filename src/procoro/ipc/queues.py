@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from procoro import kernel
-from procoro.errors import ConsumerDied, QueueShutDown
+from procoro.errors import ConsumerDied, QueueAbandoned, QueueShutDown
 from procoro.ipc import items
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
@@ -258,7 +258,8 @@ class SimpleQueue(Shared, Generic[T]):
         """Take the next item out, waiting for it.
 
         Raises:
-            EOFError: the queue is empty, and all who held it besides this process are gone.
+            procoro.errors.QueueAbandoned: the queue is empty, and all who held it besides this process are gone. (An
+                EOFError.)
             ValueError: the queue is closed.
         """
         return self._get(None)
@@ -356,6 +357,7 @@ class SimpleQueue(Shared, Generic[T]):
 
     def _getting(self, deadline: float | None) -> Waiting[tuple[int, Any]]:
         words = self._words
+        began = monotonic()
         for _ in range(LOOKS):
             if words[PUT] != words[TAKEN]:
                 packed = self._take_at_once()
@@ -378,12 +380,14 @@ class SimpleQueue(Shared, Generic[T]):
                     continue
                 if shut:
                     raise QueueShutDown(f"{self!r} was shut down, and is empty")
+                alone = self._is_alone()
+                if alone and not self.empty():
+                    continue
+                # Who gives a time-out may ask again and again: he is not told at once each time.
+                if alone and (deadline is None or sleeper.late or monotonic() - began >= LOOK):
+                    raise QueueAbandoned(f"{self!r} is empty, and nobody else holds it any more: nothing can come")
                 if sleeper.late:
                     raise Empty
-                if self._is_alone():
-                    if self.empty():
-                        raise EOFError(f"{self!r} is empty, and nobody else holds it any more: nothing can come")
-                    continue
                 before = monotonic()
                 yield sleeper
                 if monotonic() - before > LOOK / 2:
@@ -487,7 +491,8 @@ class Queue(SimpleQueue[T]):
 
         Raises:
             queue.Empty: none came in time, or is there, for `block=False`.
-            EOFError: the queue is empty, and all who held it besides this process are gone.
+            procoro.errors.QueueAbandoned: the queue is empty, and all who held it besides this process are gone. (An
+                EOFError; and queue.Empty, for those who ask again and again with a `timeout`.)
             procoro.errors.QueueShutDown: the queue was shut down, and is empty.
             ValueError: the queue is closed.
         """
@@ -558,7 +563,7 @@ class Queue(SimpleQueue[T]):
         while True:
             try:
                 yield await self.aget()
-            except (QueueShutDown, EOFError):
+            except (QueueShutDown, QueueAbandoned):
                 return
 
 

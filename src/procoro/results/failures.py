@@ -49,6 +49,15 @@ class Context:
 
 def error_of(fault: Fault, context: Context) -> BaseException:
     """The error for a call that ended without an outcome of its own."""
+    return _error_of(fault, context, one=True)
+
+
+def end_of(fault: Fault, context: Context) -> BaseException:
+    """The error for all that a stream still had to give: it is that of no one call."""
+    return _error_of(fault, context, one=False)
+
+
+def _error_of(fault: Fault, context: Context, one: bool) -> BaseException:
     with importing:
         from procoro import errors
 
@@ -56,7 +65,8 @@ def error_of(fault: Fault, context: Context) -> BaseException:
     call = errors.FailedCall(
         context.number(fault.first), context.function, fault.attempt, _short(fault.item, context.shape), end.pid, ""
     )
-    return errors.mark(_fault_error(fault, end, call, context), call)
+    error = _fault_error(fault, end, call, context)
+    return errors.mark(error, call) if one else error
 
 
 def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> BaseException:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from procoro.calls import Fault, Run
-from procoro.results.failures import Context, error_of
+from procoro.results.failures import Context, end_of
 from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import call_back, refuse_in_crank, wake
 from procoro.sleeping import Flag
@@ -80,7 +80,7 @@ class MapResult(Generic[T]):
                     return False, value.error
                 values.append(value)
         if self._end is not None:
-            return False, error_of(self._end, self._context) if isinstance(self._end, Fault) else self._end
+            return False, end_of(self._end, self._context) if isinstance(self._end, Fault) else self._end
         return True, values
 
     def get(self, timeout: float | None = None) -> list[T]:

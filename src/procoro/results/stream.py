@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, Run
 from procoro.errors import failed_call, mark
-from procoro.results.failures import Context, error_of
+from procoro.results.failures import Context, end_of
 from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import refuse_in_crank, wake
 from procoro.scheduler import messages as m
@@ -45,7 +45,7 @@ class Inbox:
 
     def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
-        self.error = error_of(error, self.context) if isinstance(error, Fault) else error
+        self.error = end_of(error, self.context) if isinstance(error, Fault) else error
         self.over = True
         self._wake()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 from time import monotonic
@@ -18,6 +19,7 @@ from procoro.server.addresses import Addresses
 from procoro.server.handlers import refuse_awaitable
 from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server
 from procoro.server.receiving import FRESH, QUIET, arrived, shut_receiving
+from procoro.worker import copies
 
 LOOK = 0.5
 
@@ -127,7 +129,7 @@ class Greenlets:
             connection.settimeout(self.settings.idle_timeout)
             self._enter(connection)
             with gevent.Timeout(self.settings.handler_timeout, False):
-                refuse_awaitable(self.settings.handler(connection))
+                self._call(connection)
             if isinstance(connection, SecureSocket):
                 connection.say_the_end()
         except OSError as error:
@@ -136,6 +138,17 @@ class Greenlets:
         finally:
             self._sockets.pop(connection, None)
             connection.close()
+
+    def _call(self, connection: socket.socket) -> None:
+        pid = os.getpid()
+        try:
+            refuse_awaitable(self.settings.handler(connection))
+        except BaseException as error:
+            if os.getpid() != pid:  # the handler has forked, and this is the child: it is no second worker
+                copies.leave(error)
+            raise
+        if os.getpid() != pid:
+            copies.leave(None)
 
     def _shut(self, connection: socket.socket) -> None:
         if connection not in self._sockets or connection.fileno() < 0:  # its handler has closed it, or taken it over

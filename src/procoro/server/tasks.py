@@ -13,6 +13,7 @@ from procoro.server.addresses import Addresses
 from procoro.server.connection import Connection
 from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server, logger
 from procoro.server.receiving import FRESH
+from procoro.worker import copies
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
 LINGER = 30.0  # seconds in which the other side is to take what was sent last
@@ -32,6 +33,7 @@ class Tasks:
         self.settings = job.settings
         self.cells = job.counters.cells
         self.loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self.is_secure = job.certificates is not None  # by TLS
         self._context = None if job.certificates is None else job.certificates.context()
         self.now = monotonic()  # as of the last look
@@ -133,7 +135,11 @@ class Tasks:
         failed: BaseException | None = None
         try:
             await self.settings.handler(connection)
+            if os.getpid() != self._pid:
+                copies.leave(None)
         except BaseException as error:
+            if os.getpid() != self._pid:  # the handler has forked, and this is the child: it is no second worker
+                copies.leave(error)
             ended = isinstance(error, asyncio.CancelledError) and connection.cancelled_at is not None
             if not (ended or (isinstance(error, ConnectionError) and connection.is_lost())):
                 failed = error

@@ -20,14 +20,11 @@ from typing import Any
 from procoro.wire import blocks, handles, record, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.library import Entry, Library, Versions
+from procoro.wire.twin import ASYNCIO, CONNECTION, MAIN_MARK, STACK_GLOBAL
 
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
 LONG_SCALARS = frozenset({str, bytes})
-# What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
-MAIN, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio."
-
-STACK_GLOBAL = b"\x93"  # what names a class or function; one search for a byte takes a sixth of those three
 
 # How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2]); f(*x) by a single call
 ONE, STAR, FULL, CARRIED, SINGLE = range(5)
@@ -164,7 +161,7 @@ class Packer:
         if handles.here.collected is None:
             try:
                 data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
-                if data.find(STACK_GLOBAL) < 0 or not (MAIN in data or CONNECTION in data or ASYNCIO in data):
+                if data.find(STACK_GLOBAL) < 0 or not (MAIN_MARK in data or CONNECTION in data or ASYNCIO in data):
                     return self._beside(data, buffers) if buffers else data
             except Exception:
                 pass  # there is more to it: a handle, a lambda
@@ -196,7 +193,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes
     callback = None if buffers is None else blocks.large_buffers(buffers)
     try:
         data = pickle.dumps(value, 5, buffer_callback=callback)
-        if not (MAIN in data or CONNECTION in data or ASYNCIO in data):
+        if not (MAIN_MARK in data or CONNECTION in data or ASYNCIO in data):
             return data, set()
     except Exception:
         pass  # a lambda, say; what cloudpickle cannot pack either is raised below
@@ -230,7 +227,7 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
         data = pickle.dumps(function, 5)
     except Exception:
         return None
-    return None if MAIN in data else data
+    return None if MAIN_MARK in data else data
 
 
 class OfMain:

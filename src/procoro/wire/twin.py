@@ -15,7 +15,7 @@ import itertools
 import pickle
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro.kernel import importing
@@ -23,9 +23,16 @@ from procoro.wire import handles
 
 Definition = tuple[str, int, bytes]  # a name of `__main__`, its version, its value
 
+FOREIGN = 0  # the version of a name whose version its sender did not know
 DEEPEST = 50  # names that are rebuilt within each other
 MAIN = "__main__", "__mp_main__"  # its second name in a child of multiprocessing
+# What C's pickler would pack, and the receiver take for something else, or make no use of (see `reducers`)
+MAIN_MARK, CONNECTION, ASYNCIO = b"main__", b"multiprocessing.connection", b"asyncio."
+STACK_GLOBAL = b"\x93"  # what names a class or function; one search for a byte takes a sixth of those three
 IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), types.ModuleType)
+
+
+is_here = False  # is this process's `__main__` a twin?
 
 
 def main_globals() -> dict[str, Any]:
@@ -60,6 +67,12 @@ def define(definitions: list[Definition]) -> None:
     _pending.update({name: (version, data) for name, version, data in definitions if lacks(name, version)})
     while _pending:
         _define(next(iter(_pending)))
+
+
+def supply(definitions: Sequence[tuple[str, bytes]]) -> None:
+    """Where `__main__` is a twin, set those of these names that it has not: they came with an item that needs them."""
+    if is_here:
+        define([(name, FOREIGN, data) for name, data in definitions if name not in main_globals()])
 
 
 def lacks(name: str, version: int) -> bool:
@@ -99,6 +112,8 @@ def attribute(path: str) -> Any:
     if name in _failed:
         raise _failed[name]
     _check([name])
+    if name not in main_globals():
+        raise AttributeError(f"there is no {name!r} in the `__main__` of this process")
     value = main_globals()[name]
     for part in rest:
         value = getattr(value, part)
@@ -120,6 +135,11 @@ def _check(names: list[str]) -> None:
         new = set(_needs.get(name, ())) - seen
         seen |= new
         todo += new
+
+
+def stands_alone(data: bytes) -> bool:
+    """Is this pickle the same to all processes? One that names what is of `__main__`, or of one process, may not be."""
+    return data.find(STACK_GLOBAL) < 0 or not (MAIN_MARK in data or CONNECTION in data or ASYNCIO in data)
 
 
 def imported(name: str) -> types.ModuleType:

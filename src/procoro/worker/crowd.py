@@ -7,7 +7,6 @@ a place for one (`begin`), and to say how it went (`pack`, `end`).
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from procoro import kernel
 from procoro.wire import channel, handles, record
 from procoro.wire.blocks import BIG
-from procoro.worker import outcomes
+from procoro.worker import copies, outcomes
 
 if TYPE_CHECKING:
     from procoro.worker.heart import Heart
@@ -167,26 +166,13 @@ class Feed:
     def pack_failure(self, call: Call, error: BaseException) -> tuple[int, bytes]:
         """The kind and the bytes of an exception."""
         if os.getpid() != self._worker.pid:
-            self._leave(error)
+            self._worker.write_out()
+            copies.leave(error)
         if self._printed:
             self._flush()
         span = call.crowd.span
         body = outcomes.failure(self._worker, error, call.at, span)
         return outcomes.fit(self._worker, record.FAILURE, body)
-
-    def _leave(self, error: BaseException) -> None:
-        """A call forked, and its child raised: it ends as any program would."""
-        status = 1
-        if not isinstance(error, SystemExit):
-            sys.excepthook(type(error), error, error.__traceback__)
-        elif isinstance(error.code, int):
-            status = error.code & 0xFF
-        elif error.code is None:
-            status = 0
-        else:
-            print(error.code, file=sys.stderr)
-        self._worker.write_out()
-        os._exit(status)
 
     def end(self, call: Call, kind: int, body: bytes) -> None:
         """Record how a call has ended."""

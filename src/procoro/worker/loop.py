@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import pickle
+import signal
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
@@ -32,17 +33,17 @@ AWAKE = 0.0002
 
 def run(fds: list[int]) -> int:
     """The life of a worker, from its start request to its end; its exit code."""
-    end_fd, record_fd, library_fd, state_fd, stdin, stdout, stderr = fds
+    end_fd, record_fd, library_fd, state_fd, stdout, stderr = fds
     end = channel.End(fileno=end_fd)
-    os.dup2(stdin, 0)
     printed: list[bool] = []
     streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:
         file.seek(0)
         caller, initializer, model, places = pickle.load(file)
-    for fd in (stdin, stdout, stderr):
+    for fd in (stdout, stderr):
         os.close(fd)
     levels = state.put_on(caller)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # blocked in the template
     output.ForwardLogging(end, levels)
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed, model, places)
     if worker.initialize(initializer):

@@ -31,16 +31,16 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
-    end_fd, stdin, stdout, stderr = fds
+    end_fd, stdout, stderr = fds
     end = channel.End(fileno=end_fd)
-    os.dup2(stdin, 0)
     streams = output.open_streams(stdout, stderr, [True])
-    for fd in (stdin, stdout, stderr):
+    for fd in (stdout, stderr):
         os.close(fd)
     levels = state.Ahead.complete()
     output.ForwardLogging(end, levels)
     if TERMINATION != signals.SIG_DFL:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, [signals.SIGTERM])  # blocked in the template
     code = 1
     try:
         code = OneCall(end).run()

@@ -13,6 +13,7 @@ import warnings
 from typing import Any, ClassVar
 
 from procoro import kernel
+from procoro.wire import twin
 
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 MAIN_NAMES = ("__file__", "__package__", "__doc__")
@@ -216,6 +217,7 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
     main.__dict__["__builtins__"] = builtins  # C code that imports (as `strptime` does) takes it from the globals
     main.__dict__.update(state["main"])
     sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+    twin.is_here = True
 
 
 def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:

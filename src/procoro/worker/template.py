@@ -21,7 +21,7 @@ from procoro.worker import loop, output, process, state
 
 fork, waitpid = kernel.original("os", "fork"), kernel.original("os", "waitpid")
 OWN_PATH = sys.path[1:]  # without where procoro is: see `_spawn`
-FEWEST = 4  # descriptors that come with a request: a connection and the standard streams
+FEWEST = 3  # descriptors that come with a request: a connection, and where to write
 
 
 def main(control_fd: int, lifeline: int) -> None:
@@ -37,6 +37,9 @@ def main(control_fd: int, lifeline: int) -> None:
     # A handler that does nothing: SIG_IGN would be inherited by programs that calls start.
     signal.signal(signal.SIGINT, _leave_it_to_the_caller)
     output.make_streams()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)  # nobody but the caller reads from the terminal
+    os.close(null)
     gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
     Template(control, lifeline).run()
