@@ -174,7 +174,7 @@ def test_a_worker_that_kills_itself_costs_one_row(procoro_map: Map, numbers: Pat
     ((number, kind, message),) = errors(found)
     assert (number, kind) == (3, "WorkerDied")
     assert "SIGKILL" in message
-    assert "dies_at_three" in message
+    assert message.startswith("dies_at_three(3) [call 3]")
 
 
 def test_a_worker_killed_by_hand_costs_one_row(start: Start, gate: Any, tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from procoro.cli.answer import Answer, Job
 from procoro.cli.inputs import Row, Source
 from procoro.cli.interrupts import Interrupts
 from procoro.cli.output import RowFile, error_row
 from procoro.watch.progress import Progress, Tally
+
+if TYPE_CHECKING:
+    from procoro.errors import FailedCall
 
 __all__ = ["Answers", "Run", "TooManyFailures"]
 
@@ -143,7 +146,7 @@ class Run:
             if row.fault is not None:  # its worker was lost, but no call was made
                 self._fails(call.number, row, "BadInput", row.fault)
             else:
-                self._fails(call.number, row, type(error).__name__, _words(error), call.traceback)
+                self._fails(call.number, row, type(error).__name__, _words(error, call, row.value), call.traceback)
         elif not isinstance(error, WaitTimeout):
             raise error
 
@@ -170,8 +173,12 @@ class Run:
             self.failures.flush()
 
 
-def _words(error: BaseException) -> str:
+def _words(error: BaseException, call: FailedCall, value: object) -> str:
     try:
-        return str(error)
+        words = str(error)
     except Exception as second:  # __str__ is the user's code
         return f"(its __str__ raised {type(second).__name__})"
+    from procoro.wire.codec import ONE, short
+
+    # Our own errors name the call, whose input is a job here.
+    return words.replace(f"{call.function}({call.input})", f"{call.function}({short(value, ONE)})", 1)
