@@ -119,3 +119,11 @@ def send_and_die(connection: Any) -> None:
 
 def wait_long() -> None:
     time.sleep(60)
+
+
+def fail_or_take(given: tuple[Any, bool]) -> bool:
+    lock, fails = given
+    if fails:
+        raise LookupError("told to")
+    with lock:
+        return True

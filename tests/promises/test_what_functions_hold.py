@@ -143,6 +143,22 @@ def test_one_who_changes_between_two_locks_has_both() -> None:
                 assert [pool.starmap(one, [()])[0] for one in free] == [True, False]
 
 
+@pytest.mark.parametrize("model", [{}, {"model": "threads", "concurrency": 1}, {"model": "threads"}])
+def test_calls_that_fail_beside_others_with_the_same_lock(model: dict[str, Any]) -> None:
+    """An input that is looked at again, for the words of an error, is not counted twice."""
+    lock = Lock()
+    with Pool(1, **model) as pool:
+        for _ in range(5):
+            stream = pool.imap(shares.fail_or_take, [(lock, True)] * 6 + [(lock, False)] * 4, chunksize=5)
+            outcomes: list[Any] = []
+            while len(outcomes) < 10:
+                try:
+                    outcomes.append(next(stream))
+                except LookupError as error:
+                    outcomes.append(str(error))
+            assert outcomes == ["told to"] * 6 + [True] * 4
+
+
 def test_closures_leave_nothing() -> None:
     with Pool(2) as pool:
 

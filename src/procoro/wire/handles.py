@@ -36,6 +36,7 @@ Arrived = tuple[int, list[int]]  # the key of a handle, and its descriptors; non
 class _Here(threading.local):
     collected: list[Handle] | None = None  # what this thread collects while it pickles; None: nobody would send it
     arrived: Mapping[int, list[int]] = {}  # what has come with what it unpickles
+    again = False  # does it unpickle an input once more?
 
 
 here = _Here()
@@ -144,7 +145,7 @@ def _close(fds: Iterable[int]) -> None:
 def take(key: int) -> list[int]:
     """The descriptors of a handle that arrived; they stay those of this module: reopen, or duplicate them."""
     fds = here.arrived.get(key)
-    if fds is None and (lent := _inputs.get(key)) is not None:
+    if fds is None and not here.again and (lent := _inputs.get(key)) is not None:
         fds = lent.fds
     if not fds:
         raise EOFError(
@@ -157,11 +158,12 @@ def take(key: int) -> list[int]:
 class _Lent:
     """The descriptors of a handle, as long as inputs that hold it are to be unpickled."""
 
-    __slots__ = ("fds", "uses")
+    __slots__ = ("fds", "inputs", "spans")
 
-    def __init__(self, fds: list[int]) -> None:
-        self.fds = fds
-        self.uses = 0
+    def __init__(self) -> None:
+        self.fds: list[int] = []
+        self.inputs = 0  # that hold it, and have not been unpickled
+        self.spans = 0  # with which it came, and that have not ended
 
 
 _inputs: dict[int, _Lent] = {}
@@ -170,35 +172,47 @@ _lock = threading.Lock()  # of the counts
 
 def arrive_for_inputs(message: bytes, fds: Sequence[int]) -> int:
     """Keep what has come until all inputs that hold it have been unpickled, or until `forget`; its key."""
-    _, key, uses, _ = HEAD.unpack(message)
+    _, key, inputs, _ = HEAD.unpack(message)
     _, mine = arrive(message, fds)
     with _lock:
-        lent = _inputs.get(key)
-        if lent is None:
-            lent = _inputs[key] = _Lent(mine)
-        else:  # calls that run beside these have it, too
-            _close(mine)
-        lent.uses += uses
+        lent = _inputs.setdefault(key, _Lent())
+        lent.inputs += inputs
+        lent.spans += 1
+        if not lent.fds:
+            lent.fds, mine = mine, []
+    _close(mine)  # those that are here are the same, and may just be taken
     return int(key)
 
 
+@contextmanager
+def once_more() -> Iterator[None]:
+    """An input is unpickled again, just to be looked at: that is not counted, and takes nothing."""
+    here.again = True
+    try:
+        yield
+    finally:
+        here.again = False
+
+
 def _unpickled(value: Any, keys: list[int]) -> Any:
-    for key in keys:
+    for key in () if here.again else keys:
         with _lock:
-            lent = _inputs.get(key)
-            if lent is None:
-                continue
-            lent.uses -= 1
-            if lent.uses > 0:
-                continue
-            del _inputs[key]
-        _close(lent.fds)
+            lent = _inputs[key]
+            lent.inputs -= 1
+            unneeded: list[int] = []
+            if not lent.inputs:
+                unneeded, lent.fds = lent.fds, []
+        _close(unneeded)
     return value
 
 
 def forget(keys: Iterable[int]) -> None:
-    """No input will be unpickled any more that holds these."""
+    """A span has ended that came with these."""
     for key in keys:
-        lent = _inputs.pop(key, None)
-        if lent is not None:
-            _close(lent.fds)
+        with _lock:
+            lent = _inputs[key]
+            lent.spans -= 1
+            if lent.spans:
+                continue
+            del _inputs[key]
+        _close(lent.fds)

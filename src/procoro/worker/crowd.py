@@ -7,7 +7,7 @@ a place for one (`begin`), and to say how it went (`pack`, `end`).
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -83,7 +83,6 @@ class Feed:
         self._waiting: deque[Crowd] = deque()
         self.waiting = 0  # calls that have not begun
         self._ended: list[bytes] = []
-        self._held: Counter[int] = Counter()  # handles, by the spans that need them
         self._rang = 0.0
         self._will_ring = False
         self._sleep = kernel.original("time", "sleep")
@@ -107,7 +106,6 @@ class Feed:
                     self._worker.library.catch_up(contents)
                 self._pass_over(number, arrived, fds)
                 return 0
-            self._held.update(arrived)
             crowd = Crowd(self._worker.unpack(message, fds, self._adapt), arrived)
             self._waiting.append(crowd)
             self.waiting += len(crowd.span.inputs)
@@ -120,7 +118,7 @@ class Feed:
     def _pass_over(self, number: int, arrived: list[int], fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
-        handles.forget([key for key in arrived if not self._held[key]])
+        handles.forget(arrived)
         self._ended.append(channel.CROWD_ENDED.pack(number, 0, 0.0))
         self._announce()
 
@@ -188,9 +186,7 @@ class Feed:
 
     def _say_ended(self, crowd: Crowd) -> None:
         self._ended.append(channel.CROWD_ENDED.pack(crowd.span.number, crowd.begun, crowd.seconds))
-        if crowd.handles:
-            self._held.subtract(crowd.handles)
-            handles.forget([key for key in crowd.handles if not self._held[key]])
+        handles.forget(crowd.handles)
 
     # ---- telling
 

@@ -87,7 +87,8 @@ class Span:
     def given(self, at: int) -> Any:
         """The input of a call as it came: the call may have changed it since."""
         if self.load is not None:
-            return self.load(self.inputs[at])
+            with handles.once_more():
+                return self.load(self.inputs[at])
         if self.packed is None:
             return self.inputs[at]
         if self.originals is None:
