@@ -127,3 +127,11 @@ def fail_or_take(given: tuple[Any, bool]) -> bool:
         raise LookupError("told to")
     with lock:
         return True
+
+
+def take_each(locks: list[Any], number: int) -> None:
+    for lock in locks:
+        with lock:
+            pass
+    if number % 7 == 0:
+        raise LookupError("told to")

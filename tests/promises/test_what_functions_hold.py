@@ -303,3 +303,17 @@ def test_entries_go_when_nobody_holds_them() -> None:
         del entry
         assert old() is None
         wait_until(lambda: goes_on(pool) and kept(pool) <= before - 90_000, "it is given back")
+
+
+@pytest.mark.parametrize("model", [{}, {"model": "threads", "concurrency": 20}, {"model": "greenlets"}])
+def test_calls_beside_each_other_with_locks_that_come_and_go(model: dict[str, Any]) -> None:
+    """One thread lets a lock go while another one gets it: that is whole."""
+    locks = [Lock() for _ in range(4)]
+    with Pool(2, **model) as pool:
+        for _ in range(4):
+            results = [
+                pool.submit(shares.take_each, locks[number % 4 : number % 4 + 2], number) for number in range(300)
+            ]
+            for number, result in enumerate(results):
+                error = result.exception(PATIENCE)
+                assert isinstance(error, LookupError) if number % 7 == 0 else error is None, error

@@ -35,6 +35,17 @@ PRESENCE = lock_of(PRESENT, fcntl.F_RDLCK)
 ALONE = lock_of(PRESENT, fcntl.F_WRLCK)
 
 
+class _Last:
+    """Goes with an object, when nobody can get that any more: then it is left."""
+
+    def __init__(self, last: Shared) -> None:
+        self._last = last
+
+    def __del__(self) -> None:
+        if os is not None:  # else the interpreter ends, and what was in modules is gone
+            self._last._leave()
+
+
 class Shared:
     """The base of all objects that processes share. The same object in two processes has the same `key`.
 
@@ -103,10 +114,15 @@ class Shared:
 
     @classmethod
     def _arrive(cls, key: int, *parts: Any) -> Self:
-        known = cls._here.get(key)
-        if known is not None:
-            assert isinstance(known, cls)
-            return known
+        with _lock:  # else two threads that get it at the same time would each have one of their own
+            known = cls._here.get(key)
+            if known is None:
+                known = cls._here[key] = cls._made(key, *parts)
+        assert isinstance(known, cls)
+        return known
+
+    @classmethod
+    def _made(cls, key: int, *parts: Any) -> Self:
         file, bell = handles.take(key)
         self = cls.__new__(cls)
         try:
@@ -116,7 +132,6 @@ class Shared:
             self._close()
             raise
         self.key = key
-        self._here[key] = self
         self.awaited_by = weakref.WeakSet()
         self._join_parts(*parts)
         self._prepare()
@@ -143,8 +158,11 @@ class Shared:
         self._close()
 
     def __del__(self) -> None:
-        if os is not None:  # else the interpreter ends, and what was in modules is gone
-            self._leave()
+        # Not yet: while this runs, another thread may still get us from `_here`, and is to get us whole.
+        if self._file >= 0:
+            last = object.__new__(type(self))
+            last.__dict__.update(self.__dict__)
+            self.__dict__["_last"] = _Last(last)
 
     def _end_well(self) -> None:
         """This process is about to end, of its own will."""
@@ -212,11 +230,11 @@ def _map(file: int, start: int, size: int) -> mmap.mmap:
 pid, started = os.getpid(), kernel.started(os.getpid())
 
 
-_forking = threading.RLock()
+_lock = threading.RLock()  # of what is here, also while this process forks
 
 
 def _before() -> None:
-    _forking.acquire()
+    _lock.acquire()
     for one in list(Shared._here.values()):
         one._before_fork()
 
@@ -224,7 +242,7 @@ def _before() -> None:
 def _in_parent() -> None:
     for one in list(Shared._here.values()):
         one._after_fork()
-    _forking.release()
+    _lock.release()
 
 
 def _in_child() -> None:
@@ -236,7 +254,7 @@ def _in_child() -> None:
         started = 0
     for one in list(Shared._here.values()):
         one._forked()
-    _forking.release()
+    _lock.release()
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:  # its children run no exit functions but its own
         util.register_after_fork(Shared, lambda _: util.Finalize(None, _end_well, exitpriority=0))
