@@ -635,7 +635,7 @@ def test_a_death_wakes_who_awaits_an_item(run: Run[list[str]], fork: Fork, gate:
     queues = [kind() for kind in QUEUES]
     child = fork(gate.pass_through)
     gate.reached()
-    assert run(meanwhile(ends(queues), child.kill)) == ["EOFError"] * len(queues)
+    assert run(meanwhile(ends(queues), child.kill)) == ["QueueAbandoned"] * len(queues)
 
 
 @every_loop
@@ -790,7 +790,7 @@ def test_other_greenlets_run_while_one_waits(script: Script) -> None:
             try:
                 found.append(queue.get(timeout=0.1))
             except Exception as error:
-                assert type(error).__name__ in ("Empty", "EOFError"), error
+                assert type(error).__name__ in ("Empty", "QueueAbandoned"), error
     gevent.joinall([gevent.spawn(consume) for _ in range(3)], raise_error=True)
     os.waitpid(child, 0)
     print(sorted(found) == list(range(300)))

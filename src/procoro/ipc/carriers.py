@@ -69,7 +69,7 @@ class Carrier:
         return start
 
     def __del__(self) -> None:
-        if self.fd >= 0 and os is not None:  # as in `Shared`
+        if self.fd >= 0 and os is not None:  # as in `shared.Descriptors`
             os.close(self.fd)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from procoro import arguments
@@ -214,17 +215,9 @@ class Barrier(Guarded):
         self._table = Table(self._words, self.MEMBERS)
         self._lock()
         try:
-            self._member = self._table.add(self.MEMBER)
+            self._own.goodbye = partial(self._table.remove, self._table.add(self.MEMBER))
         finally:
             self._mutex.release()
-
-    def _end_well(self) -> None:
-        self._table.remove(self._member)
-
-    def _leave(self) -> None:
-        if self._file >= 0 and hasattr(self, "_member"):
-            self._end_well()
-        super()._leave()
 
     def _parts(self) -> tuple[Any, ...]:
         return self._action, self._timeout

@@ -90,7 +90,7 @@ class Connection:
         self._large.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_large") and os is not None:  # as in `Shared`
+        if hasattr(self, "_large") and os is not None:  # as in `shared.Descriptors`
             self.close()
 
     def __enter__(self) -> Self:

@@ -437,7 +437,7 @@ class SimpleQueue(Shared, Generic[T]):
             self._here.pop(self.key, None)
             for mutex in (self._writer, self._reader):  # of a thread that is still in here
                 mutex.disown()
-            super()._leave()
+            self._own.leave()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key:x}{' closed' if self._closed else ''}>"

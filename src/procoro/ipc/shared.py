@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 from procoro import kernel
@@ -35,15 +36,39 @@ PRESENCE = lock_of(PRESENT, fcntl.F_RDLCK)
 ALONE = lock_of(PRESENT, fcntl.F_WRLCK)
 
 
-class _Last:
-    """Goes with an object, when nobody can get that any more: then it is left."""
+class Descriptors:
+    """What an object holds in this process; `goodbye`: what it does when the process leaves it.
 
-    def __init__(self, last: Shared) -> None:
-        self._last = last
+    Apart from the object: by its own `__del__`, in which its weak references still work, another thread could get it
+    half closed.
+    """
 
-    def __del__(self) -> None:
-        if os is not None:  # else the interpreter ends, and what was in modules is gone
-            self._last._leave()
+    __slots__ = ("bell", "file", "goodbye")
+
+    def __init__(self) -> None:
+        self.file = -1  # our own open file description: the locks are on it
+        self.bell = -1
+        self.goodbye: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        """This process holds it no more; somebody may have waited for us, and is to see that."""
+        if os is None:
+            return  # the interpreter ends, and what was in modules is gone
+        if self.file >= 0:
+            if self.goodbye is not None:
+                self.goodbye()
+            os.close(self.file)
+            self.file = -1
+            waiting.ring(self.bell)
+        self.close()
+
+    def close(self) -> None:
+        """Close them, and no more."""
+        file, self.file = self.file, -1
+        bell, self.bell = self.bell, -1
+        for fd in (file, bell):
+            if fd >= 0:
+                os.close(fd)
 
 
 class Shared:
@@ -58,19 +83,19 @@ class Shared:
 
     key: int
     awaited_by: weakref.WeakSet[Any]
-    _file: int = -1  # our own open file description: the locks are on it
-    _bell: int = -1
+    _own: Descriptors
     _for_child: int = -1  # while this process forks
     _words: memoryview
     _more: memoryview
 
     def __init__(self) -> None:
+        self._hold()
         file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self.WORDS + self.MORE)
         try:
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._own.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._open(file)
         except BaseException:
-            self._close()
+            self._own.close()
             raise
         finally:
             os.close(file)
@@ -79,10 +104,22 @@ class Shared:
         self.awaited_by = weakref.WeakSet()
         self._prepare()
 
+    def _hold(self) -> None:
+        self._own = Descriptors()
+        weakref.finalize(self, self._own.leave).atexit = False
+
+    @property
+    def _file(self) -> int:
+        return self._own.file
+
+    @property
+    def _bell(self) -> int:
+        return self._own.bell
+
     def _open(self, file: int) -> None:
         whole = memoryview(_map(file, 0, 8 * self.WORDS + self.MORE))
         self._words, self._more = whole[: 8 * self.WORDS].cast("Q"), whole[8 * self.WORDS :]
-        self._file = _reopen(file)
+        self._own.file = _reopen(file)
         fcntl.fcntl(self._file, SETLK, PRESENCE)
 
     def _map(self, start: int, size: int) -> memoryview:
@@ -125,11 +162,12 @@ class Shared:
     def _made(cls, key: int, *parts: Any) -> Self:
         file, bell = handles.take(key)
         self = cls.__new__(cls)
+        self._hold()
         try:
-            self._bell = os.dup(bell)
+            self._own.bell = os.dup(bell)
             self._open(file)
         except BaseException:
-            self._close()
+            self._own.close()
             raise
         self.key = key
         self.awaited_by = weakref.WeakSet()
@@ -141,31 +179,6 @@ class Shared:
         """Take in what `_parts` gave."""
 
     # ---- leaving, forking
-
-    def _close(self) -> None:
-        file, self._file = self._file, -1
-        bell, self._bell = self._bell, -1
-        for fd in (file, bell):
-            if fd >= 0:
-                os.close(fd)
-
-    def _leave(self) -> None:
-        """This process holds it no more; somebody may have waited for us, and is to see that."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            waiting.ring(self._bell)
-        self._close()
-
-    def __del__(self) -> None:
-        # Not yet: while this runs, another thread may still get us from `_here`, and is to get us whole.
-        if self._file >= 0:
-            last = object.__new__(type(self))
-            last.__dict__.update(self.__dict__)
-            self.__dict__["_last"] = _Last(last)
-
-    def _end_well(self) -> None:
-        """This process is about to end, of its own will."""
 
     def _before_fork(self) -> None:
         # The child counts as a holder from its first moment on.
@@ -194,7 +207,7 @@ class Shared:
         file, self._for_child = self._for_child, -1
         if file < 0:  # it cannot be used here: whatever is tried raises
             os.close(self._file)
-            self._file = -1
+            self._own.file = -1
             with contextlib.suppress(Exception):
                 self._prepare()
             return
@@ -261,8 +274,10 @@ def _in_child() -> None:
 
 
 def _end_well() -> None:
+    """This process is about to end, of its own will."""
     for one in list(Shared._here.values()):
-        one._end_well()
+        if one._own.goodbye is not None:
+            one._own.goodbye()
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
