@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import copyreg
 import errno
 import itertools
 import os
+import reprlib
 import select
 import signal
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,6 @@ class Process:
         for _ in range(STARTS):
             child = self._start()
             if child.begun:
-                self._call = self._described()
                 # As in multiprocessing: what is given to the process is given away. The end of a pipe goes with it.
                 self._target, self._args, self._kwargs = None, (), {}
                 return
@@ -120,6 +120,7 @@ class Process:
             _children.add(self)
             try:
                 child = self._child = Child(template, crank, call, _log, self._forget)
+                child.described = self._described()
                 child.begin()
                 return child
             except BaseException:
@@ -264,18 +265,18 @@ class Process:
 
     def _described(self) -> tuple[str, str]:
         """The function and its arguments, for the words of errors."""
-        from procoro.wire import codec
-
         if self._target is None:
             return f"{type(self).__name__}.run", ""
         function = str(getattr(self._target, "__qualname__", None) or type(self._target).__qualname__)
-        return function, codec.short((self._args, self._kwargs), codec.FULL)
+        given = [_brief.repr(value) for value in self._args]
+        given += [f"{name}={_brief.repr(value)}" for name, value in self._kwargs.items()]
+        return function, ", ".join(given)
 
     def _open(self, child: Child) -> tuple[bool, Any]:
         from procoro import errors
         from procoro.wire import channel
 
-        function, given = self._call
+        function, given = child.described
         call = errors.FailedCall(0, function, 1, given, child.pid, "")
         if child.outcome is None:
             exitcode = None if child.status is None else child.exitcode
@@ -359,8 +360,25 @@ class Process:
             return super().__reduce_ex__(protocol)
         # As a child by fork has it, which may ask its name and not much else: often a target is the method of an
         # object that holds all processes that it has started.
-        of_there: dict[str, Any] = {"_child": None, "_target": None, "_args": (), "_kwargs": {}}
-        return copyreg.__newobj__, (type(self),), self.__dict__ | of_there  # type: ignore[attr-defined]
+        reduced: Any = super().__reduce_ex__(protocol)
+        made, of, state, *rest = reduced
+        own, *slots = state if isinstance(state, tuple) else (state,)
+        if isinstance(own, dict):
+            own = own | {"_child": None, "_target": None, "_args": (), "_kwargs": {}}
+        return made, of, (own, *slots) if slots else own, *rest
+
+
+class _Brief(reprlib.Repr):
+    """Shows what takes no time: the `__repr__` of a user's object, or of a table, may."""
+
+    AT_ONCE = (int, float, complex, bytes, type(None), types.FunctionType, types.BuiltinFunctionType, type)
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        """As in `reprlib.Repr`."""
+        return super().repr_instance(x, level) if isinstance(x, self.AT_ONCE) else f"<{type(x).__name__}>"
+
+
+_brief = _Brief()
 
 
 class _ThisProcess(Process):

@@ -135,7 +135,7 @@ class Taker:
         else:
             place = self.taken if self.ordered else told.number if told is not None else -1
             call = self.calls[place] if 0 <= place < len(self.calls) else None
-        if isinstance(outcome, errors.PoolTerminated) and (call is None or call.endings or told.number != call.place):
+        if isinstance(outcome, errors.PoolTerminated) and (call is None or call.endings or told is None):
             return True  # the stream was refused as a whole
         self.taken += 1
         if call is None:

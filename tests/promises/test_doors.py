@@ -70,11 +70,10 @@ def test_standard_input(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments, given=PROGRAM) == "fine\n"
 
 
-def test_a_worker_that_reads_gets_the_rest_of_standard_input(run: Run) -> None:
-    """As a fork would: what the interpreter has not taken."""
-    assert run("-c", "from procoro import Pool\nwith Pool(1) as p: print(p.map(input, ['', '']))", given="a\nb\n") == (
-        "['a', 'b']\n"
-    )
+def test_a_worker_leaves_standard_input_to_the_program(run: Run) -> None:
+    """As in multiprocessing."""
+    code = "import sys, os\nfrom procoro import Pool\nwith Pool(1) as p: print(p.apply(os.read, (0, 9)), input())"
+    assert run("-c", code, given="a\nb\n") == "b'' a\n"
 
 
 @pytest.mark.parametrize("repl", ["python", "IPython"])

@@ -49,6 +49,7 @@ class Child:
     Holds two descriptors while it lives, its pidfd alone from then until it is closed.
     """
 
+    described = "", ""  # its function and arguments
     ended = False  # also of one whose making was broken off
 
     def __init__(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import pickle
 import struct
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,16 +56,12 @@ def _with_names(obj: Any, body: bytes, buffers: list[pickle.PickleBuffer]) -> by
     body = file.getvalue()
     if not pickler.names:
         return body
-    try:
-        needed = _packer.definitions(pickler.names, again=False)
-    except Exception:  # who gets it may have it
-        return body
-    for one in needed:
-        if len(one.data) > blocks.BIG:
-            one.data = b""  # it would go with each item
-        for handle in one.handles if handles.here.collected is not None else ():
-            handles.collect(handle)
-    return _supplying(tuple((one.name, one.data) for one in needed if one.data)) + body
+    needed = _packer.definitions(pickler.names, again=False, lenient=True)
+    _packer.keep_code()
+    small = [one for one in needed if len(one.data) <= blocks.BIG]  # the large would go with each item
+    for handle in itertools.chain(*(one.handles for one in small)) if handles.here.collected is not None else ():
+        handles.collect(handle)
+    return _supplying(tuple((one.name, one.data) for one in small)) + body
 
 
 @functools.lru_cache(64)
@@ -88,8 +86,8 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """As in `pickle.Pickler`."""
-        if getattr(obj, "__module__", None) in twin.MAIN and (path := getattr(obj, "__qualname__", None)):
-            self.names.add(path.partition(".")[0])
+        if isinstance(obj, NAMED) and obj.__module__ in twin.MAIN:
+            self.names.add(obj.__qualname__.partition(".")[0])
         return NotImplemented
 
 
@@ -102,6 +100,7 @@ class _Supply:
 
 
 _packer = twin.Packer()
+NAMED = (type, types.FunctionType, type(functools.lru_cache(int)))  # what is packed by its name
 
 
 def join(body: bytes, views: Sequence[memoryview]) -> list[bytes | memoryview]:

@@ -147,6 +147,7 @@ class Packer:
         if self._twin.packings != packings:
             self._of_main.clear()  # none of them still is what it was; and they hold values
         self._library.add_definitions(definitions)
+        self._twin.written(definitions)
         versions = tuple(sorted((one.name, one.version) for one in definitions if one.name in names))
         return data, versions, found, definitions
 
@@ -171,7 +172,9 @@ class Packer:
         try:
             data, names = _dumps(handles.Input(value, found), buffers)
             if names:
-                self._library.add_definitions(self._twin.definitions(names, again=False))
+                definitions = self._twin.definitions(names, again=False)
+                self._library.add_definitions(definitions)
+                self._twin.written(definitions)
         finally:
             handles.here.collected = before
         if found:
@@ -238,9 +241,8 @@ class OfMain:
     def __init__(
         self, function: types.FunctionType, entry: Entry, definitions: list[twin.Known], packer: twin.Packer
     ) -> None:
-        main = twin.main_globals()
         self._function = function
-        self._stood = [(one.name, main.get(one.name)) for one in definitions]
+        self._stood = [(one.name, one.value) for one in definitions]
         absent = set().union(*(twin.absent(value) for _, value in self._stood))
         self._stood += [(name, twin.NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
         self._packer = packer

@@ -96,12 +96,12 @@ class Library:
         return entry
 
     def add_definitions(self, definitions: list[twin.Known]) -> None:
-        """Write those that are not here in this version."""
+        """Write those that are not here in this version, or a later one."""
         for one in definitions:
-            if one.name not in self._names or self._names[one.name][0] != one.version:
+            if one.name not in self._names or self._names[one.name][0] < one.version:
+                assert one.data
                 self._names[one.name] = one.version, self._write(one.data, one.handles)
                 self._changed = True
-            one.data = b""  # it is here
 
     def contents(self) -> Contents:
         """All names, as they are now. In the crank's thread."""

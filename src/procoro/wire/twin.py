@@ -10,10 +10,13 @@ cloudpickle packs what has no name to be imported by; this module only says wher
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import os
 import pickle
 import sys
+import threading
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,6 +55,7 @@ class MainGlobals:
 
 # ------------------------------------------------------------------------------------- the receiving side
 
+_lock = threading.RLock()  # threads may take items in at the same time
 _versions: dict[str, int] = {}
 _pending: dict[str, tuple[int, bytes]] = {}
 _failed: dict[str, BaseException] = {}
@@ -64,15 +68,17 @@ def define(definitions: list[Definition]) -> None:
 
     A name that cannot be rebuilt is the error of who needs it, not of who comes by: that is raised by `attribute`.
     """
-    _pending.update({name: (version, data) for name, version, data in definitions if lacks(name, version)})
-    while _pending:
-        _define(next(iter(_pending)))
+    with _lock:
+        _pending.update({name: (version, data) for name, version, data in definitions if lacks(name, version)})
+        while _pending:
+            _define(next(iter(_pending)))
 
 
 def supply(definitions: Sequence[tuple[str, bytes]]) -> None:
     """Where `__main__` is a twin, set those of these names that it has not: they came with an item that needs them."""
     if is_here:
-        define([(name, FOREIGN, data) for name, data in definitions if name not in main_globals()])
+        with _lock:
+            define([(name, FOREIGN, data) for name, data in definitions if name not in main_globals()])
 
 
 def lacks(name: str, version: int) -> bool:
@@ -96,22 +102,24 @@ def _define(name: str) -> None:
 
 def globals_with(names: list[str]) -> dict[str, Any]:
     """The globals of `__main__`, for a function that looks up these. Raises what rebuilding one of them raised."""
-    for name in names:
-        # What is rebuilt may call it at once: a `__setstate__`. But functions may need each other in a long chain.
-        if name in _pending and len(_defining) < DEEPEST:
-            _define(name)
-    _check(names)
+    with _lock:
+        for name in names:
+            # What is rebuilt may call it at once: a `__setstate__`. But functions may need each other in a long chain.
+            if name in _pending and len(_defining) < DEEPEST:
+                _define(name)
+        _check(names)
     return main_globals()
 
 
 def attribute(path: str) -> Any:
     """What stands under a dotted name in `__main__`. Raises what its rebuilding raised."""
     name, *rest = path.split(".")
-    if name in _pending:
-        _define(name)
-    if name in _failed:
-        raise _failed[name]
-    _check([name])
+    with _lock:
+        if name in _pending:
+            _define(name)
+        if name in _failed:
+            raise _failed[name]
+        _check([name])
     if name not in main_globals():
         raise AttributeError(f"there is no {name!r} in the `__main__` of this process")
     value = main_globals()[name]
@@ -167,6 +175,14 @@ def set_function_state(function: types.FunctionType, state: tuple[dict[str, Any]
         setattr(function, name, value)
 
 
+def _in_child() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
 # --------------------------------------------------------------------------------------- the sending side
 
 _numbers = itertools.count(1)  # of versions
@@ -199,15 +215,23 @@ class Known:
         self.name = name
         self.value = value
         self.version = version
-        self.data = data  # until it is written where it is needed
+        self.data = data
         self.mark = _mark(data)
         self.names = names  # those that it needs,
         self.absent = absent(value)  # and those that it would look up, were they there
         self.handles = found  # in it
 
-    def let_go(self) -> None:
-        """Another value stands there by now, or none. If one comes that is packed alike, it is the same version."""
-        self.value, self.data, self.names, self.handles = NOTHING, b"", set(), []
+    def written(self) -> Known:
+        """The same, when it has been written where it is needed."""
+        known = copy.copy(self)
+        known.data = b""
+        return known
+
+    def gone(self) -> Known:
+        """The same, when another value stands there by now, or none: if one comes that is packed alike, it is this."""
+        known = self.written()
+        known.value, known.names, known.handles = NOTHING, set(), []
+        return known
 
 
 def _mark(data: bytes) -> tuple[int, int]:
@@ -225,8 +249,11 @@ class Packer:
         self._known: dict[str, Known] = {}
         self.packings = 0  # of names, ever
 
-    def definitions(self, names: set[str], again: bool) -> list[Known]:
-        """These names and all that they need. `again`: values that can have changed in place are packed anew."""
+    def definitions(self, names: set[str], again: bool, lenient: bool = False) -> list[Known]:
+        """These names and all that they need. `again`: values that can have changed in place are packed anew.
+
+        `lenient`: what cannot be packed is left out.
+        """
         found: dict[str, Known] = {}
         todo = set(names)
         while todo:
@@ -237,13 +264,30 @@ class Packer:
             known = self._known.get(name)
             old = known is None or known.value is not value or not known.absent.isdisjoint(main_globals())
             if known is None or old or (again and not isinstance(value, IMMUTABLE)):
-                known = self._pack(name, value)
+                try:
+                    known = self._pack(name, value)
+                except Exception:
+                    if not lenient:
+                        raise
+                    continue
             found[name] = known
             todo |= known.names
         for name, known in list(self._known.items()):
             if main_globals().get(name, NOTHING) is not known.value:
-                known.let_go()
+                self._known[name] = known.gone()
         return list(found.values())
+
+    def written(self, definitions: list[Known]) -> None:
+        """These have been written where they are needed: their bytes need not be kept."""
+        for one in definitions:
+            if self._known.get(one.name) is one:
+                self._known[one.name] = one.written()
+
+    def keep_code(self) -> None:
+        """Keep no values alive but functions, classes, and what cannot change."""
+        for name, known in list(self._known.items()):
+            if not isinstance(known.value, (types.FunctionType, type, *IMMUTABLE)):
+                del self._known[name]
 
     def _pack(self, name: str, value: object) -> Known:
         self.packings += 1
