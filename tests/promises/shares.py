@@ -135,3 +135,14 @@ def take_each(locks: list[Any], number: int) -> None:
             pass
     if number % 7 == 0:
         raise LookupError("told to")
+
+
+class Attributes(dict[str, Any]):
+    __getattr__ = dict.__getitem__
+
+
+class Answers:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return lambda: name

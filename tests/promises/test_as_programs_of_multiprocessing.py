@@ -232,3 +232,80 @@ def test_sigterm_to_the_whole_group_ends_the_program_alone_and_at_once(start: St
     os.killpg(program.pid, signal.SIGTERM)
     out, said = program.communicate(timeout=20)
     assert out == "[0, 1, 2]\nTrue\n", said
+
+
+def test_items_may_answer_to_any_name() -> None:
+    queue: SimpleQueue[Any] = SimpleQueue()
+    queue.put(shares.Attributes(a=1))
+    queue.put([shares.Answers()])
+    assert queue.get() == {"a": 1}
+    assert type(queue.get()[0]) is shares.Answers
+
+
+def test_what_cannot_travel_is_left_out_of_an_item(script: Script) -> None:
+    said = script(
+        """
+        import os, threading
+        from procoro import Process, Queue
+
+        log, lock = open(os.devnull, "w"), threading.Lock()
+
+        class Task:
+            def __call__(self): return 42
+            def write(self):
+                with lock:
+                    print("x", file=log)
+
+        def work(queue, results):
+            task = queue.get()
+            results.put(task())
+            try:
+                task.write()
+            except NameError as error:
+                results.put(str(error))
+
+        queue, results = Queue(), Queue()
+        process = Process(target=work, args=(queue, results))
+        process.start()
+        queue.put(Task())
+        print(results.get(), results.get())
+        process.join()
+        """
+    )
+    assert said == "42 name 'lock' is not defined\n"
+
+
+def test_threads_of_one_process_take_items_of_one_class(script: Script) -> None:
+    said = script(
+        """
+        import threading, time
+        from procoro import Process, Queue
+
+        class Slow:
+            def __reduce__(self): return rebuilt, ()
+
+        def rebuilt():
+            time.sleep(0.2)
+            return "slow"
+
+        slow = Slow()
+
+        class Task:
+            def __call__(self): return slow
+
+        def work(queue, results):
+            def one(): results.put(queue.get()())
+            threads = [threading.Thread(target=one) for _ in range(3)]
+            for thread in threads: thread.start()
+            for thread in threads: thread.join()
+
+        queue, results = Queue(), Queue()
+        process = Process(target=work, args=(queue, results))
+        process.start()
+        for _ in range(3):
+            queue.put(Task())
+        print([results.get() for _ in range(3)])
+        process.join()
+        """
+    )
+    assert said == "['slow', 'slow', 'slow']\n"

@@ -500,3 +500,67 @@ def test_a_name_that_comes_later_is_seen_by_a_submit(script: Script) -> None:
         """
     )
     assert said == "name 'helper' is not defined\nname 'helper' is not defined\n4\n2 2 5\n"
+
+
+def test_globals_that_change_while_others_submit_are_seen(script: Script) -> None:
+    said = script(
+        """
+        import threading, time
+        from procoro import Pool
+
+        N = 0
+
+        def f(x): return N
+
+        def count():
+            global N
+            while not stop.is_set():
+                N += 1
+                time.sleep(0)
+
+        def submit(number):
+            for _ in range(250):
+                before = N
+                value = pool.submit(f, 1).get() if number % 2 else pool.map(f, [1])[0]
+                if value < before:
+                    stale.append((before, value))
+
+        stop, stale = threading.Event(), []
+        with Pool(2) as pool:
+            counting = threading.Thread(target=count)
+            threads = [threading.Thread(target=submit, args=(number,)) for number in range(3)]
+            for thread in (counting, *threads):
+                thread.start()
+            for thread in threads:
+                thread.join()
+            stop.set()
+            counting.join()
+        print(stale)
+        """
+    )
+    assert said == "[]\n"
+
+
+def test_packing_may_change_a_global(script: Script) -> None:
+    said = script(
+        """
+        from procoro import Pool
+
+        packed = 0
+
+        class Counts:
+            def __getstate__(self):
+                global packed
+                packed += 1
+                return {"a": 1}
+
+        counts = Counts()
+
+        def f(x): return packed, counts.a
+
+        with Pool(1) as pool:
+            for _ in range(3):
+                print([a for _, a in pool.map(f, [1])], pool.submit(f, 1).get()[1])
+        """
+    )
+    assert said.splitlines() == ["[1] 1"] * 3

@@ -146,8 +146,7 @@ class Packer:
         definitions = self._twin.definitions(names, again) if names else []
         if self._twin.packings != packings:
             self._of_main.clear()  # none of them still is what it was; and they hold values
-        self._library.add_definitions(definitions)
-        self._twin.written(definitions)
+        self._twin.written(self._library.add_definitions(definitions))
         versions = tuple(sorted((one.name, one.version) for one in definitions if one.name in names))
         return data, versions, found, definitions
 
@@ -173,8 +172,7 @@ class Packer:
             data, names = _dumps(handles.Input(value, found), buffers)
             if names:
                 definitions = self._twin.definitions(names, again=False)
-                self._library.add_definitions(definitions)
-                self._twin.written(definitions)
+                self._twin.written(self._library.add_definitions(definitions))
         finally:
             handles.here.collected = before
         if found:

@@ -95,13 +95,18 @@ class Library:
         self._last.append(entry)
         return entry
 
-    def add_definitions(self, definitions: list[twin.Known]) -> None:
-        """Write those that are not here in this version, or a later one."""
+    def add_definitions(self, definitions: list[twin.Known]) -> list[twin.Known]:
+        """Write those that are not here in this version, or a later one; which are here in this one then."""
         for one in definitions:
-            if one.name not in self._names or self._names[one.name][0] < one.version:
-                assert one.data
-                self._names[one.name] = one.version, self._write(one.data, one.handles)
-                self._changed = True
+            if self._version(one.name) < one.version:
+                entry = self._write(one.data, one.handles)
+                if self._version(one.name) < one.version:  # another may have come between
+                    self._names[one.name] = one.version, entry
+                    self._changed = True
+        return [one for one in definitions if self._names[one.name][0] == one.version]
+
+    def _version(self, name: str) -> int:
+        return self._names[name][0] if name in self._names else 0
 
     def contents(self) -> Contents:
         """All names, as they are now. In the crank's thread."""

@@ -247,6 +247,7 @@ class Packer:
 
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
+        self._drawn: dict[str, int] = {}  # the last number that was drawn for each
         self.packings = 0  # of names, ever
 
     def definitions(self, names: set[str], again: bool, lenient: bool = False) -> list[Known]:
@@ -265,15 +266,17 @@ class Packer:
             old = known is None or known.value is not value or not known.absent.isdisjoint(main_globals())
             if known is None or old or (again and not isinstance(value, IMMUTABLE)):
                 try:
-                    known = self._pack(name, value)
+                    known = self._pack(name)
                 except Exception:
                     if not lenient:
                         raise
                     continue
+                if known is None:  # it has just been deleted
+                    continue
             found[name] = known
             todo |= known.names
         for name, known in list(self._known.items()):
-            if main_globals().get(name, NOTHING) is not known.value:
+            if main_globals().get(name, NOTHING) is not known.value and self._known.get(name) is known:
                 self._known[name] = known.gone()
         return list(found.values())
 
@@ -289,14 +292,22 @@ class Packer:
             if not isinstance(known.value, (types.FunctionType, type, *IMMUTABLE)):
                 del self._known[name]
 
-    def _pack(self, name: str, value: object) -> Known:
+    def _pack(self, name: str) -> Known | None:
         self.packings += 1
+        version = next(_numbers)  # first: of two threads, the one with the higher number has read the later value
+        value = main_globals().get(name, NOTHING)
+        if value is NOTHING:
+            return None
+        last, self._drawn[name] = self._drawn.get(name), version
         with handles.collecting() as found:
             data, names = dumps(value, defining=name)
         before = self._known.get(name)
-        same = before is not None and before.mark == _mark(data)
-        version = before.version if before is not None and same else next(_numbers)
-        known = self._known[name] = Known(name, value, version, data, names, found)
+        if before is not None and before.mark == _mark(data) and before.version == last:  # nobody has come between
+            version = self._drawn[name] = last
+        known = Known(name, value, version, data, names, found)
+        before = self._known.get(name)
+        if before is None or before.version <= version:
+            self._known[name] = known
         return known
 
 
