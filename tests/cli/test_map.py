@@ -308,3 +308,10 @@ def test_the_command_line_loads_nothing_that_it_does_not_need() -> None:
     program = "import sys, procoro.cli.app; print(*sys.modules.keys() & {'rich', 'csv', 'asyncio', 'procoro.pool'})"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out == "\n"
+
+
+def test_an_error_file_that_cannot_be_opened_costs_no_rows(procoro_map: Map, numbers: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.jsonl").write_text("old\n")
+    done = procoro_map(function("double"), numbers, "-o", "out.jsonl", "--errors", "none/errors.jsonl")
+    assert done.returncode == 2 and "none/errors.jsonl" in done.stderr
+    assert (tmp_path / "out.jsonl").read_text() == "old\n"

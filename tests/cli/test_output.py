@@ -112,3 +112,13 @@ def test_a_traceback_begins_with_the_users_own_frame() -> None:
     assert without_our_frames(head + mine + theirs + end) == head + theirs + end
     assert without_our_frames(head + mine + end) == head + mine + end  # a call with the wrong arguments
     assert without_our_frames("") == ""
+
+
+def test_what_a_file_holds_is_there_until_it_is_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("old\n")
+    with RowFile.create(str(path)) as file:
+        assert path.read_text() == "old\n"
+        file.empty()
+        file.write(b"new")
+    assert path.read_text() == "new\n"

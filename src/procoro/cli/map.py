@@ -141,6 +141,9 @@ def _prepare(order: Order, stack: ExitStack) -> tuple[Pool, partial[Any], Run]:
     failures = rows
     if order.errors is not None:
         failures = stack.enter_context(_rows(order.errors, standard_output, interrupts))
+    for path, file in ((order.out, rows), (order.errors, failures)):
+        if path not in (None, "-"):  # else it is the caller's
+            file.empty()
     return (
         pool,
         function,

@@ -43,15 +43,20 @@ class RowFile:
 
     @classmethod
     def create(cls, path: str, give_up: Callable[[], bool] = lambda: False) -> Self:
-        """Open `path` for rows; what it held is gone.
+        """Open `path` for rows; what it holds is there until `empty`.
 
         Raises:
             OutputError: it cannot be opened.
         """
         try:
-            return cls(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), give_up)
+            return cls(path, os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), give_up)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+    def empty(self) -> None:
+        """What was in the file is gone."""
+        if self._is_file:
+            os.ftruncate(self._descriptor, 0)
 
     def write(self, row: bytes) -> None:
         """Take one row, without its line end.
