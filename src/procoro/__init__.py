@@ -56,7 +56,7 @@ _MISSING = {
     "Manager": "a procoro Queue, Lock or Pipe can be sent to every worker; for shared dicts and lists use "
     "multiprocessing.Manager(), whose proxies travel, too",
     "Value": "use multiprocessing.shared_memory, guarded by a procoro Lock, or return values from calls",
-    "Array": "use multiprocessing.shared_memory; numpy arrays travel to workers and back without a copy",
+    "Array": "use multiprocessing.shared_memory; numpy arrays travel to workers and back in shared memory",
     "RawValue": "use multiprocessing.shared_memory",
     "RawArray": "use multiprocessing.shared_memory",
     "shared_memory": "import multiprocessing.shared_memory: it can be used as it is",
