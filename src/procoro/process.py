@@ -150,7 +150,7 @@ class Process:
         if self is current_process():
             return True
         _require(self._parent_pid == os.getpid(), "can only test a child process")
-        return self._child is not None and not self._child.ended
+        return self._child is not None and not self._child.has_ended()
 
     def terminate(self) -> None:
         """End it by SIGTERM."""
@@ -213,7 +213,7 @@ class Process:
         255, as in `multiprocessing`, if nobody could learn it: the process that it was forked from has been killed.
         """
         self._check_open()
-        return None if self._child is None else self._child.exitcode
+        return self._child.exitcode if self._child is not None and self._child.has_ended() else None
 
     @property
     def pid(self) -> int | None:

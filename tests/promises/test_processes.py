@@ -1049,3 +1049,10 @@ def test_ctrl_c_at_random_moments(start: Start, seed: int) -> None:
     assert not any(words in said for words in ("worker/process", "worker/template", "bug in procoro")), said
     done = (out, said) == ("done\n", "") and process.returncode in (0, -signal.SIGINT)
     assert done or "KeyboardInterrupt" in said, (process.returncode, out, said)
+
+
+def test_who_sees_the_sentinel_sees_the_exit_code() -> None:
+    for number in range(20):
+        process = started(alone.leave, number)
+        multiprocessing.connection.wait([process.sentinel])
+        assert (process.is_alive(), process.exitcode) == (False, number)

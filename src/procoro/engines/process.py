@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import select
 import signal
 import threading
 import weakref
@@ -105,6 +106,15 @@ class Child:
     def lives(self) -> bool:
         """Has it begun, and not ended?"""
         return self.begun and not self.ended
+
+    def has_ended(self) -> bool:
+        """Has it? If it is dead, and nobody knows how so far, its template is about to tell."""
+        if not self.ended and self.pidfd >= 0 and threading.current_thread() is not self.crank.thread:
+            poll = kernel.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            if poll.poll(0):
+                self._wait_until(lambda: self.ended, 2 * UNTOLD)
+        return self.ended
 
     def _wait_until(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
         if threading.current_thread() is self.crank.thread and not predicate():
