@@ -20,7 +20,6 @@ from typing import Any
 from procoro.wire import blocks, handles, record, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.library import Entry, Library, Versions
-from procoro.wire.twin import ASYNCIO, CONNECTION, MAIN_MARK, STACK_GLOBAL
 
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
@@ -161,7 +160,7 @@ class Packer:
         if handles.here.collected is None:
             try:
                 data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
-                if data.find(STACK_GLOBAL) < 0 or not (MAIN_MARK in data or CONNECTION in data or ASYNCIO in data):
+                if twin.stands_alone(data):
                     return self._beside(data, buffers) if buffers else data
             except Exception:
                 pass  # there is more to it: a handle, a lambda
@@ -194,7 +193,7 @@ def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> tuple[bytes
     callback = None if buffers is None else blocks.large_buffers(buffers)
     try:
         data = pickle.dumps(value, 5, buffer_callback=callback)
-        if not (MAIN_MARK in data or CONNECTION in data or ASYNCIO in data):
+        if twin.stands_alone(data):
             return data, set()
     except Exception:
         pass  # a lambda, say; what cloudpickle cannot pack either is raised below
@@ -228,7 +227,7 @@ def _by_name(function: Callable[..., Any]) -> bytes | None:
         data = pickle.dumps(function, 5)
     except Exception:
         return None
-    return None if MAIN_MARK in data else data
+    return None if twin.MAIN_MARK in data else data
 
 
 class OfMain:
