@@ -1,7 +1,9 @@
 """Workers that die: only their own connections are lost, and others take their place."""
 
+import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,9 @@ def test_a_handler_that_kills_its_worker(kind: str) -> None:
                 client.sendall(b"die 9\n")
                 assert is_closed(client) and is_closed(other)
         assert clients.once(server.addresses[0], "pid") in worker_pids()
+
+
+def test_a_worker_that_leaves_in_on_start_does_not_end_the_program(kind: str) -> None:
+    server = server_of(kind, "echo", on_start=partial(sys.exit, 2))
+    with pytest.raises(RuntimeError, match=r"before it accepted: SystemExit\(2\)"):
+        server.start()

@@ -304,6 +304,9 @@ class Server:
         """As in `Owner`."""
         if not self._ready.is_set():
             self._failure = error or RuntimeError("a worker of the server ended before it accepted")
+            if not isinstance(self._failure, Exception):  # it would end this program, too
+                self._failure = RuntimeError(f"a worker of the server ended before it accepted: {error!r}")
+                self._failure.__cause__ = error
             self._stop(now=True)
             return
         logger.error("procoro: a worker of the server ended before it accepted: %s", in_words(error), exc_info=error)
