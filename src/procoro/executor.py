@@ -126,7 +126,7 @@ class Executor(futures.Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None:
             rows = zip(*iterables, strict=False)
-            ahead = deque(self._pool.submit(fn, *arguments) for arguments in islice(rows, buffersize))
+            ahead = deque(self._submitted(fn, arguments) for arguments in islice(rows, buffersize))
             return self._refilled(fn, rows, ahead, deadline)
         inputs, shape = (
             (iterables[0], codec.ONE) if len(iterables) == 1 else (zip(*iterables, strict=False), codec.STAR)
@@ -134,6 +134,18 @@ class Executor(futures.Executor):
         if all(type(iterable) in (list, tuple) for iterable in iterables):
             inputs = list(inputs)  # as they are now
         return _values(self._pool._imap(fn, inputs, shape, chunksize, None, None, ordered=True), deadline)
+
+    def _submitted(self, fn: Callable[..., T], arguments: tuple[Any, ...]) -> Result[T]:
+        """What cannot travel fails at its own place."""
+        from procoro.errors import NotPicklable
+        from procoro.results import Result
+
+        try:
+            return self.submit(fn, *arguments)
+        except NotPicklable as error:
+            failed: Result[T] = Result()
+            failed.set_exception(error)
+            return failed
 
     def _refilled(
         self,
@@ -145,7 +157,7 @@ class Executor(futures.Executor):
         try:
             while ahead:
                 for arguments in islice(rows, 1):
-                    ahead.append(self.submit(fn, *arguments))
+                    ahead.append(self._submitted(fn, arguments))
                 yield ahead.popleft().result(_left(deadline))
         finally:
             for result in ahead:

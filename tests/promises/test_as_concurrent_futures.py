@@ -555,3 +555,12 @@ def test_an_executor_says_why_it_is_broken() -> None:
     with pytest.raises(InitializerFailed, match="TypeError"):
         executor.submit(calls.double, 1).result(PATIENCE)
     executor.shutdown()
+
+
+def test_an_input_that_cannot_travel_fails_at_its_own_place() -> None:
+    for buffersize in (1, 2, 10, None):
+        with procoro.Executor(1) as executor:
+            values = executor.map(calls.double, [1, 2, threading.Lock(), 3], buffersize=buffersize)
+            assert [next(values), next(values)] == [2, 4]
+            with pytest.raises(NotPicklable):
+                next(values)
