@@ -15,6 +15,7 @@ def test_rows_are_there_after_a_flush(tmp_path: Path) -> None:
     path = tmp_path / "out"
     path.write_bytes(b"of an earlier run")
     with RowFile.create(str(path)) as file:
+        file.empty()
         file.write(b"1")
         file.write(b"2")
         assert path.read_bytes() == b""
