@@ -20,6 +20,7 @@ from typing import Any
 from procoro.wire import blocks, handles, record, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.library import Entry, Library, Versions
+from procoro.wire.twin import NOTHING
 
 NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
@@ -241,7 +242,7 @@ class OfMain:
         self._function = function
         self._stood = [(one.name, one.value) for one in definitions]
         absent = set().union(*(twin.absent(value) for _, value in self._stood))
-        self._stood += [(name, twin.NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
+        self._stood += [(name, NOTHING) for name in sorted(absent)]  # it may come, and is to be seen then
         self._packer = packer
         self._packings = packer.packings
         self.entry = entry
@@ -252,7 +253,7 @@ class OfMain:
             return False
         main = twin.main_globals()
         for name, value in self._stood:  # noqa: SIM110  a generator takes longer than all the rest
-            if main.get(name, twin.NOTHING) is not value:
+            if main.get(name, NOTHING) is not value:
                 return False
         return True
 
