@@ -309,3 +309,33 @@ def test_threads_of_one_process_take_items_of_one_class(script: Script) -> None:
         """
     )
     assert said == "['slow', 'slow', 'slow']\n"
+
+
+def test_threads_put_items_of_one_class_at_the_same_time(script: Script) -> None:
+    said = script(
+        """
+        import sys, threading
+        from procoro import SimpleQueue
+
+        names = [f"g{number}" for number in range(30)]
+        globals().update((name, [name]) for name in names)
+        exec("class Task:\\n    def run(self): return " + ", ".join(names))
+
+        def put():
+            queue = SimpleQueue()
+            for _ in range(400):
+                try:
+                    queue.put(Task())
+                    queue.get()
+                except BaseException as error:
+                    wrong.append(error)
+
+        wrong = []
+        sys.setswitchinterval(1e-6)
+        threads = [threading.Thread(target=put) for _ in range(6)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(wrong)
+        """
+    )
+    assert said == "[]\n"

@@ -259,9 +259,9 @@ class Packer:
         todo = set(names)
         while todo:
             name = todo.pop()
-            if name in found or name not in main_globals():
+            value = main_globals().get(name, NOTHING)
+            if name in found or value is NOTHING:
                 continue
-            value = main_globals()[name]
             known = self._known.get(name)
             old = known is None or known.value is not value or not known.absent.isdisjoint(main_globals())
             if known is None or old or (again and not isinstance(value, IMMUTABLE)):
@@ -290,7 +290,7 @@ class Packer:
         """Keep no values alive but functions, classes, and what cannot change."""
         for name, known in list(self._known.items()):
             if not isinstance(known.value, (types.FunctionType, type, *IMMUTABLE)):
-                del self._known[name]
+                self._known.pop(name, None)  # another thread may have been here
 
     def _pack(self, name: str) -> Known | None:
         self.packings += 1
