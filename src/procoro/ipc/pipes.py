@@ -400,12 +400,8 @@ def _pack(obj: Any) -> Packed:
                 return PICKLE, items.join(body, [buffer.raw() for buffer in buffers]), ()
         except Exception:
             pass  # there is a handle in it; or it cannot travel; or there is more to it
-    found: list[handles.Handle] = []
-    before, handles.here.collected = handles.here.collected, found
-    try:
+    with handles.collecting() as found:
         body, views = items.dump(obj, "message")
-    finally:
-        handles.here.collected = before
     if not (views or found) and len(body) <= INLINE:
         return body + KINDS[SMALL_PICKLE]
     return PICKLE, items.join(body, views), found

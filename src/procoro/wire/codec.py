@@ -166,15 +166,11 @@ class Packer:
             except Exception:
                 pass  # there is more to it: a handle, a lambda
             buffers.clear()
-        found: list[handles.Handle] = []
-        before, handles.here.collected = handles.here.collected, found
-        try:
+        with handles.collecting() as found:
             data, names = _dumps(handles.Input(value, found), buffers)
             if names:
                 definitions = self._twin.definitions(names, again=False)
                 self._twin.written(self._library.add_definitions(definitions))
-        finally:
-            handles.here.collected = before
         if found:
             return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
         return self._beside(data, buffers) if buffers else data
