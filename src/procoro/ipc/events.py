@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from procoro import arguments
 from procoro.errors import NotHeld
-from procoro.ipc.locks import OWN, PAGE, Acquired, Guarded, Lock, RLock, current
+from procoro.ipc.locks import PAGE, Acquired, Guarded, Lock, RLock, current
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, ring, wait
@@ -23,7 +23,7 @@ BrokenBarrierError = threading.BrokenBarrierError
 class Event(Guarded):
     """A flag that can be waited for."""
 
-    FLAG = OWN + 1
+    FLAG = Guarded.FIRST
 
     def is_set(self) -> bool:
         """Is the flag set?"""
@@ -63,10 +63,10 @@ class Event(Guarded):
                 try:
                     if self.is_set() or sleeper.late:
                         return self.is_set()
-                    self._will_sleep(sleeper)
+                    news = self._will_sleep()
                 finally:
                     self._mutex.release()
-                yield sleeper
+                yield from self._sleeping(sleeper, news)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key:x} {'set' if self.is_set() else 'not set'}>"
@@ -197,7 +197,7 @@ class Condition(Acquired, Shared):
 class Barrier(Guarded):
     """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it."""
 
-    PARTIES, TURN, BROKEN, MEMBERS = OWN + 1, OWN + 2, OWN + 3, OWN + 4
+    PARTIES, TURN, BROKEN, MEMBERS = range(Guarded.FIRST, Guarded.FIRST + 4)
     _acting = 0  # the thread of this process in which the action runs
     MEMBER = 1  # as an entry's value: who holds it; a higher one: who waits in that turn
 
@@ -260,9 +260,10 @@ class Barrier(Guarded):
 
     def _waiting(self, deadline: float | None) -> Waiting[int]:
         with Sleeper(self._bell, deadline) as sleeper:
+            died = bool(self._table.dead())  # asked outside the mutex, as in `Semaphore`
             yield from self._locking()
             try:
-                self._look(None)
+                self._look(died)
                 turn = self._words[self.TURN]
                 number = len(self._waiters())
                 if number + 1 == self.parties:
@@ -273,16 +274,21 @@ class Barrier(Guarded):
                 except RuntimeError:  # the others would wait for us
                     self._break_now()
                     raise
-                self._will_sleep(sleeper, self._table)
+                news = self._will_sleep()
             finally:
                 self._mutex.release()
             try:
                 while self._words[self.TURN] == turn:
-                    yield sleeper
+                    if sleeper.watch({self._table.pid(one) for one in self._table.entries()}):
+                        yield from self._sleeping(sleeper, news)
+                    if self._words[self.TURN] != turn:
+                        break
+                    died = bool(self._table.dead())
                     yield from self._locking()
                     try:
                         if self._words[self.TURN] == turn:
-                            self._look(sleeper, entry)
+                            self._look(died, sleeper.late, entry)
+                            news = self._will_sleep()
                     finally:
                         self._mutex.release()
             except BrokenBarrierError:
@@ -310,21 +316,19 @@ class Barrier(Guarded):
         self._ring()
         self._words[self.TURN] = turn + 1
 
-    def _look(self, sleeper: Sleeper | None, entry: int = -1) -> None:
+    def _look(self, died: bool, late: bool = False, entry: int = -1) -> None:
         """For the mutex's holder: raise if it is broken, or is to be."""
         if entry >= 0 and self._table.value(entry) == self.MEMBER:
             raise BrokenBarrierError("the barrier was reset")
-        dead = self._table.dead()
+        dead = self._table.dead() if died else []
         for one in dead:
             self._table.remove(one)
-        if dead or (sleeper is not None and sleeper.late):
+        if dead or late:
             self._break_now()
         if self.broken:
             raise BrokenBarrierError(
                 "a party of the barrier has died" if dead else "the barrier is broken: a party died, gave up or failed"
             )
-        if sleeper is not None:
-            self._will_sleep(sleeper, self._table)
 
     def _break_now(self) -> None:
         self._ring()

@@ -12,16 +12,17 @@ from typing import Any, ClassVar
 
 from procoro import arguments
 from procoro.errors import NotHeld
-from procoro.ipc import mutex
+from procoro.ipc import mutex, shared
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import BRIEFLY, STOPPED, Sleeper, Waiting, deadline_of, ring, wait
+from procoro.ipc.waiting import STOPPED, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
 
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
 OWN = MUTEX + mutex.WORDS  # the first word that is its own
 PAGE = 4096 // 8
+LOOKS = 40  # for a permit, before one sleeps: many are held for microseconds, and a wake-up costs 50
 
 
 class Acquired:
@@ -175,7 +176,8 @@ class Guarded(Shared):
     """State in words, under a mutex, with a flag that says whether anybody sleeps."""
 
     WORDS = 8 * PAGE
-    SLEEPERS: ClassVar[int] = OWN
+    SLEEPERS, NEWS = OWN, OWN + 1
+    FIRST: ClassVar[int] = OWN + 2  # word of its own
 
     def _prepare(self) -> None:
         self._mutex = Mutex(self, BYTE, MUTEX)
@@ -193,14 +195,25 @@ class Guarded(Shared):
         """Wake who sleeps. Before the state is changed, under the mutex: who wakes waits for that, and if we die
         in between, nobody sleeps through a change."""
         if self._words[self.SLEEPERS]:
+            self._words[self.NEWS] += 1
             ring(self._bell)
             self._words[self.SLEEPERS] = 0
 
-    def _will_sleep(self, sleeper: Sleeper, table: Table | None = None) -> None:
-        """Be told of changes, and of the deaths of who has an entry."""
+    def _will_sleep(self) -> int:
+        """Be told of changes: the number of the last. For the mutex's holder."""
         self._words[self.SLEEPERS] = 1
-        if table is not None and not sleeper.watch({table.pid(entry) for entry in table.entries()}):
-            sleeper.within(BRIEFLY)
+        news: int = self._words[self.NEWS]
+        return news
+
+    def _sleeping(self, sleeper: Sleeper, news: int) -> Waiting[None]:
+        """Until there may be something newer to see.
+
+        The mutex rings the same bell. Who took the mutex to look what there is, each time that it rings, would make
+        it ring again: two processes kept each other awake so a thousand times before they came to anything.
+        """
+        yield sleeper
+        while sleeper.only_rung and self._words[self.NEWS] == news:
+            yield sleeper
 
 
 class Semaphore(Acquired, Guarded):
@@ -209,7 +222,7 @@ class Semaphore(Acquired, Guarded):
     Anyone may release it: that takes over the oldest hold (the releaser's own, if it has one), or else adds a permit.
     """
 
-    TOTAL, TAKEN, HOLDERS = OWN + 1, OWN + 2, OWN + 3
+    TOTAL, TAKEN, HOLDERS = range(Guarded.FIRST, Guarded.FIRST + 3)
 
     def __init__(self, value: int = 1) -> None:
         value = arguments.count("value", value, 0)
@@ -221,16 +234,13 @@ class Semaphore(Acquired, Guarded):
         self._table = Table(self._words, self.HOLDERS)
 
     def _free(self) -> int:
-        """For the mutex's holder: how many permits are free."""
+        """How many permits are free: for who does not hold the mutex, more or less."""
         free: int = self._words[self.TOTAL] - sum(map(self._table.value, self._table.entries()))
         return free
 
     def _take(self) -> bool:
         if self._free() <= 0:
-            for entry in self._table.dead():
-                self._table.remove(entry)
-            if self._free() <= 0:
-                return False
+            return False
         mine = self._table.mine()
         if mine is None:
             self._words[self.TAKEN] += 1  # tells the older hold
@@ -238,6 +248,10 @@ class Semaphore(Acquired, Guarded):
         else:
             self._table.set(mine, self._table.value(mine) + 1)
         return True
+
+    def _bury(self) -> None:
+        for entry in self._table.dead():
+            self._table.remove(entry)
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take a permit, waiting up to `timeout` seconds (None: as long as it takes); `block=False`: if one is free.
@@ -260,24 +274,36 @@ class Semaphore(Acquired, Guarded):
         if not (yield from self._locking(deadline_of(STOPPED))):
             return False
         try:
+            if self._free() <= 0:
+                self._bury()
             return self._take()
         finally:
             self._mutex.release()
 
     def _acquiring(self, deadline: float | None) -> Waiting[bool]:
+        table = self._table
+        for _ in range(LOOKS if any(table.pid(entry) != shared.pid for entry in table.entries()) else 0):
+            if self._free() > 0 and self._at_once():
+                return True
         with Sleeper(self._bell, deadline) as sleeper:
             while True:
+                # Whether the holders live is asked outside the mutex: it takes ten times as long as all that is done
+                # within, and others would find it taken, and lie down to sleep.
+                dead = table.dead()
                 if not (yield from self._locking(deadline)):
                     return False
                 try:
+                    if dead:
+                        self._bury()
                     if self._take():
                         return True
                     if sleeper.late:
                         return False
-                    self._will_sleep(sleeper, self._table)
+                    news = self._will_sleep()
                 finally:
                     self._mutex.release()
-                yield sleeper
+                if sleeper.watch({table.pid(entry) for entry in table.entries()}):
+                    yield from self._sleeping(sleeper, news)
 
     def release(self) -> None:
         """Give a permit back."""
@@ -300,8 +326,7 @@ class Semaphore(Acquired, Guarded):
         """How many permits are free now."""
         self._lock()
         try:
-            for entry in self._table.dead():
-                self._table.remove(entry)
+            self._bury()
             return max(0, self._free())
         finally:
             self._mutex.release()

@@ -1,6 +1,7 @@
 """A lock that its holder's death opens.
 
-The truth is a byte that the kernel has locked. A word tells the holder's pid, so that who waits can watch it die;
+The truth is a byte that the kernel has locked, or the whole file by `flock`, which costs half as much; there is but one
+of these for an object. A word tells the holder's pid, so that who waits can watch it die;
 another gets a new number each time that somebody lies down to sleep, and each process that lets the lock go rings once
 for each number. No table, nothing to repair.
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import fcntl
 import struct
+from collections.abc import Callable
+from functools import partial
 from time import monotonic_ns
 
 from procoro import kernel
@@ -32,13 +35,18 @@ kernel.accept_barriers()
 
 
 class Mutex:
-    """One lock on a byte and six words of a shared object. Not fair: whoever comes at the right time has it."""
+    """One lock on a byte (None: the file) and six words of a shared object.
+
+    Not fair: whoever comes at the right time has it.
+    """
 
     __slots__ = (
         "_bell",
         "_biased",
+        "_byte",
         "_file",
         "_free",
+        "_revoked",
         "_take",
         "_woken",
         "_words",
@@ -46,14 +54,24 @@ class Mutex:
         "held",
     )
 
-    def __init__(self, owner: Shared, byte: int, word: int) -> None:
-        self._file, self._bell = owner._file, owner._bell
+    def __init__(self, owner: Shared, byte: int | None, word: int) -> None:
+        self._byte, self._bell = byte, owner._bell
         self._words = owner._words[word : word + WORDS]
-        self._take, self._free = lock_of(byte, fcntl.F_WRLCK), lock_of(byte, fcntl.F_UNLCK)
+        self._use(owner._file)
         self._woken = 0  # the sleep for which we rang last
         self._biased = False
+        self._revoked = False  # nobody has a bias, or ever will
         self.held = False  # by this process
         self.former = 0  # pid of who held it before, if it died holding it
+
+    def _use(self, file: int) -> None:
+        self._file = file
+        if self._byte is None:
+            self._take: Callable[[], object] = partial(fcntl.flock, file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._free: Callable[[], object] = partial(fcntl.flock, file, fcntl.LOCK_UN)
+        else:
+            self._take = partial(fcntl.fcntl, file, SETLK, lock_of(self._byte, fcntl.F_WRLCK))
+            self._free = partial(fcntl.fcntl, file, SETLK, lock_of(self._byte, fcntl.F_UNLCK))
 
     def acquire_at_once(self) -> bool:
         """Take it if it is free."""
@@ -61,8 +79,8 @@ class Mutex:
             return False
         # From the test to here nothing is called, so no other thread of ours, and no signal, can come between.
         self.held = True
+        words = self._words
         if self._biased:
-            words = self._words
             words[WITHIN] = 1
             if words[BIAS] != REVOKED:
                 return True
@@ -70,42 +88,45 @@ class Mutex:
             self._biased = False
             if words[SLEEP] != self._woken:
                 self._wake()
-        got = False
         try:
-            fcntl.fcntl(self._file, SETLK, self._take)
-            got = self._enter()
+            self._take()
+            if self._revoked or self._enter():
+                self.former = words[HOLDER]
+                words[HOLDER] = shared.pid
+                return True
         except BUSY:
-            pass
-        finally:
-            if not got:
-                self.held = False
-        return got
+            self.held = False
+            return False
+        except BaseException:  # of a signal handler
+            if self._biased:
+                words[WITHIN] = 0
+            if words[HOLDER] == shared.pid:
+                words[HOLDER] = 0
+            self._free()
+            self.held = False
+            raise
+        self._free()
+        self.held = self._biased
+        return self._biased
 
     def _enter(self) -> bool:
-        """We have the byte: is the lock ours? Else the byte is let go."""
+        """The kernel's lock is ours. Is this one, too, and not by a bias?"""
         words = self._words
-        got = False
-        try:
-            if words[BIAS] != REVOKED:
-                if not words[BIAS] and shared.started:
-                    words[OWNER], words[OWNER_STARTED] = shared.pid, shared.started
-                    words[WITHIN] = 1
-                    words[BIAS] = shared.pid
-                    self._biased = True
-                    self.former = 0
-                    return True
-                words[BIAS] = REVOKED
-                kernel.barrier()
-            if words[WITHIN] and self._is_owner_within():
+        if words[BIAS] != REVOKED:
+            if not words[BIAS] and shared.started:
+                words[OWNER], words[OWNER_STARTED] = shared.pid, shared.started
+                words[WITHIN] = 1
+                words[BIAS] = shared.pid
+                self._biased = True
+                self.former = 0
                 return False
-            self.former = words[HOLDER]
-            if words[WITHIN]:
-                self.former, words[WITHIN] = words[OWNER], 0
-            words[HOLDER] = shared.pid
-            got = True
-        finally:
-            if not got:
-                fcntl.fcntl(self._file, SETLK, self._free)
+            words[BIAS] = REVOKED
+            kernel.barrier()
+        if words[WITHIN]:
+            if self._is_owner_within():
+                return False
+            words[HOLDER], words[WITHIN] = words[OWNER], 0
+        self._revoked = True
         return True
 
     def is_held(self) -> bool:
@@ -115,12 +136,14 @@ class Mutex:
             return True
         if words[WITHIN] and words[BIAS] != REVOKED and kernel.started(words[OWNER]) == words[OWNER_STARTED]:
             return True
-        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, self._take)
+        assert self._byte is not None  # nobody can ask about a `flock`
+        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, lock_of(self._byte, fcntl.F_WRLCK))
         return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
 
     def disown(self) -> None:
         """Its object is closed: its descriptors may be another's soon."""
-        self._file = self._bell = -1
+        self._bell = -1
+        self._use(-1)
 
     def _is_owner_within(self) -> bool:
         kernel.barrier()  # if it is just leaving, it sees that we wait
@@ -138,7 +161,7 @@ class Mutex:
             return
         words[HOLDER] = 0
         try:
-            fcntl.fcntl(self._file, SETLK, self._free)
+            self._free()
         finally:
             self.held = False
             if words[SLEEP] != self._woken:

@@ -27,7 +27,6 @@ from procoro.ipc.carriers import Carrier, Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
 from procoro.wire import channel, handles, twin
-from procoro.wire.blocks import large_buffers
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
@@ -35,6 +34,7 @@ INLINE = 32 * 1024  # bytes of a message that go through the socket
 # bytes, key of the carrier, place there.
 SMALL_PICKLE, SMALL_BYTES, PICKLE, BYTES, BYTES_OBJECT = range(5)
 KINDS = [bytes([kind]) for kind in range(5)]
+SMALL = KINDS[SMALL_PICKLE]
 HEAD = struct.Struct("<BHQQQ")
 KEYS = struct.Struct("<QB")  # of a handle: its key, its descriptors
 MOST_DESCRIPTORS = 200  # in a message
@@ -159,7 +159,8 @@ class Connection:
 
     def _limited(self, received: Received, maxlength: int | None) -> bytes:
         kind, body, fds = received
-        handles.close(fds)
+        if fds:
+            handles.close(fds)
         data = body[:-1] if kind <= SMALL_BYTES else bytes(body)
         if maxlength is not None and len(data) > maxlength:
             self.close()
@@ -312,16 +313,18 @@ class Connection:
             return kind, data, []
         in_carrier, count, size, key, place = HEAD.unpack_from(data)
         fds = channel.descriptors(ancillary)
-        whole = [KEYS.unpack_from(data, HEAD.size + index * KEYS.size) for index in range(count)]
-        if len(fds) != in_carrier + sum(number for _, number in whole):
+        keys = list(KEYS.iter_unpack(data[HEAD.size : HEAD.size + count * KEYS.size])) if count else ()
+        if len(fds) != in_carrier + sum(number for _, number in keys):
             for fd in fds:
                 os.close(fd)
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
-        body: Any = memoryview(data)[HEAD.size + count * KEYS.size : -1]
+        body: Any
         if in_carrier:
             body = self._of_this_process().unload(key, fds.pop(0), place, size, kind == PICKLE)
+        else:
+            body = memoryview(data)[HEAD.size + count * KEYS.size : -1]
         arrived = []
-        for key, number in whole:
+        for key, number in keys:
             arrived.append((key, fds[:number]))
             del fds[:number]
         return kind, body, arrived
@@ -393,17 +396,15 @@ def _pack(obj: Any) -> Packed:
     if handles.here.collected is None:
         buffers: list[pickle.PickleBuffer] = []
         try:
-            body = pickle.dumps(obj, 5, buffer_callback=large_buffers(buffers))
-            if type(obj) is str or twin.stands_alone(body):
-                if not buffers and len(body) <= INLINE:
-                    return body + KINDS[SMALL_PICKLE]
-                return PICKLE, items.join(body, [buffer.raw() for buffer in buffers]), ()
+            body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
+            if not buffers and (type(obj) is str or twin.stands_alone(body)):
+                return body + SMALL if len(body) <= INLINE else (PICKLE, items.join(body, ()), ())
         except Exception:
             pass  # there is a handle in it; or it cannot travel; or there is more to it
     with handles.collecting() as found:
         body, views = items.dump(obj, "message")
     if not (views or found) and len(body) <= INLINE:
-        return body + KINDS[SMALL_PICKLE]
+        return body + SMALL
     return PICKLE, items.join(body, views), found
 
 

@@ -43,7 +43,7 @@ LOOKS = 40  # at the counts, before one sleeps: a wake-up costs 50 µs
 
 # The words. Those that writers write, those that readers write, and those that hardly anybody writes lie in cache lines
 # (8 words) of their own: else two processors would take them from each other with every item.
-BOUND, SHUT, READERS_SLEEP, WRITERS_SLEEP, JOINERS_SLEEP = range(FIRST_WORD, FIRST_WORD + 5)
+BOUND, SHUT, READERS_SLEEP, WRITERS_SLEEP, JOINERS_SLEEP, JOINERS_NEWS = range(FIRST_WORD, FIRST_WORD + 6)
 WRITER, END = 8, 15
 PUT = 16
 TAILS = 24  # two of three words: place in the ring, where the ring begins, its size
@@ -95,8 +95,8 @@ class SimpleQueue(Shared, Generic[T]):
 
     def _prepare(self) -> None:
         self._closed = False
-        self._writer = Mutex(self, 1, WRITER)
-        self._reader = Mutex(self, 2, READER)
+        self._writer = Mutex(self, None, WRITER)
+        self._reader = Mutex(self, 1, READER)
         # The next item's number, its place and its ring: right for as long as no other process has put (or taken) one.
         self._tail = self._head = -1, 0, Ring(8 * self.WORDS, self._more)
         self._put_once = self._taken_once = 0  # as we last saw the counts of the other side: they only grow
@@ -584,6 +584,7 @@ class JoinableQueue(Queue[T]):
     def _add(self, count: int) -> None:
         mine = self._table.mine()
         if mine is None:
+            self._wake_joiners()  # to watch this process, too
             self._table.add(MIDDLE + count)
         else:
             self._table.set(mine, self._table.value(mine) + count)
@@ -591,6 +592,13 @@ class JoinableQueue(Queue[T]):
     def _dropped(self) -> None:
         self._add(-1)
         self._words[DONE] += 1
+
+    def _wake_joiners(self) -> None:
+        """For the reader, before what they are to see: who wakes waits for that."""
+        if self._words[JOINERS_SLEEP]:
+            self._words[JOINERS_NEWS] += 1
+            wake(self._bell)
+            self._words[JOINERS_SLEEP] = 0
 
     def task_done(self) -> None:
         """An item that was taken has been worked on.
@@ -606,9 +614,8 @@ class JoinableQueue(Queue[T]):
         try:
             if self._words[DONE] >= self._words[TAKEN]:
                 raise ValueError("task_done() called too many times")
-            if self._words[JOINERS_SLEEP]:
-                wake(self._bell)
-                self._words[JOINERS_SLEEP] = 0
+            if self._words[DONE] + 1 == self._words[PUT]:
+                self._wake_joiners()
             self._words[DONE] += 1
             self._add(-1)
         finally:
@@ -634,15 +641,19 @@ class JoinableQueue(Queue[T]):
                 try:
                     consumers = self._consumers()
                     self._words[JOINERS_SLEEP] = 1
+                    news = self._words[JOINERS_NEWS]
                 finally:
                     self._reader.release()
                 if self._words[DONE] == self._words[PUT]:
                     return
-                sleeper.watch(consumers)
+                if not sleeper.watch(consumers):
+                    continue
                 yield sleeper
+                while sleeper.only_rung and self._words[JOINERS_NEWS] == news:  # for others: as in `Guarded`
+                    yield sleeper
 
     def _consumers(self) -> list[int]:
-        """For the reader: who works on items. Raises if who took one is dead."""
+        """For the reader: who takes items. Raises if one is dead that worked on one."""
         alive = [entry for entry in self._table.entries() if self._table.is_alive(entry)]
         held = sum(self._table.value(entry) - MIDDLE for entry in alive)
         held += sum(min(0, self._table.value(entry) - MIDDLE) for entry in self._table.dead())  # done for others
@@ -653,7 +664,7 @@ class JoinableQueue(Queue[T]):
                 f"{self!r}: {lost} item{'s' if lost > 1 else ''} taken by who died before task_done()"
                 + (f" (process {', '.join(map(str, dead))})" if dead else "")
             )
-        return [self._table.pid(entry) for entry in alive if self._table.value(entry) > MIDDLE]
+        return [self._table.pid(entry) for entry in alive]
 
 
 MIDDLE = 1 << 40

@@ -59,6 +59,7 @@ class Sleeper:
         self._deadline = deadline
         self._pidfds: dict[int, int] = {}
         self._longest = LOOK
+        self._heard: set[int] = set()  # what woke it the last time
 
     def __enter__(self) -> Sleeper:
         return self
@@ -77,6 +78,11 @@ class Sleeper:
     def late(self) -> bool:
         """Is it past the deadline?"""
         return self._deadline is not None and monotonic() >= self._deadline
+
+    @property
+    def only_rung(self) -> bool:
+        """Was it the bell, and nothing else, that woke it?"""
+        return self._heard == {self._bell}
 
     def watch(self, pids: Iterable[int]) -> bool:
         """Wake also when one of these processes (and no other) dies. False: one is dead."""
@@ -105,11 +111,17 @@ class Sleeper:
         longest, self._longest = self._longest, LOOK
         return longest if self._deadline is None else max(0.0, min(longest, self._deadline - monotonic()))
 
+    def _listen(self, seconds: float = 0.0) -> bool:
+        heard = {fd for fd, _ in self._epoll.poll(seconds)}
+        self._heard |= heard
+        return bool(heard)
+
     def sleep(self) -> None:
         """Sleep, blocking this thread; in a greenlet, only that."""
+        self._heard.clear()
         hub = _hub()
         if hub is None:
-            self._epoll.poll(self._seconds())
+            self._listen(self._seconds())
             return
         greenlet, waits = sys.modules["gevent"].getcurrent(), [True]
 
@@ -124,7 +136,7 @@ class Sleeper:
             timer.start(switch)
             if leader is not None:
                 leader._followers[later := partial(hub.loop.run_callback, switch)] = None
-                if not self._epoll.poll(0):
+                if not self._listen():
                     hub.switch()
             else:
                 watcher.start(switch)
@@ -137,12 +149,13 @@ class Sleeper:
             else:
                 watcher.close()
             self._stop_leading(hub)
-            self._epoll.poll(0)
+            self._listen()
 
     async def asleep(self) -> None:
         """Sleep, in a task."""
         import asyncio
 
+        self._heard.clear()
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(self._seconds(), _wake, woken)
@@ -150,7 +163,7 @@ class Sleeper:
         try:
             if leader is not None:
                 leader._followers[later := partial(_wake, woken)] = None
-                if not self._epoll.poll(0):
+                if not self._listen():
                     await woken
             else:
                 loop.add_reader(self._epoll.fileno(), _wake, woken)
@@ -162,7 +175,7 @@ class Sleeper:
             else:
                 loop.remove_reader(self._epoll.fileno())
             self._stop_leading(loop)
-            self._epoll.poll(0)
+            self._listen()
 
     # The kernel lets no more than 500 epolls that wait for one bell be waited for in their turn. So of those in one
     # loop that sleep on it, one leads: when that wakes, all do.

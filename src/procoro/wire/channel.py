@@ -20,6 +20,7 @@ LARGEST = 120 * 1024  # a buffer of 128 KiB would be mapped anew for each messag
 MOST_FDS = 253  # the kernel's own bound
 SPACE = socket.CMSG_SPACE(4 * MOST_FDS)
 CLOEXEC, DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)  # as enums, joining them takes a microsecond
+SOCKET, RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 
 # Parent to worker; a span whose calls run beside each other, and the order to end one of them
 INITIALIZE, SPAN, QUIT, CROWD, END_CALL = b"N", b"S", b"Q", b"M", b"K"
@@ -65,7 +66,7 @@ def pair() -> tuple[End, End]:
 
 def send(end: End, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
     """Send one message. Raises OSError if the other side is gone."""
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    ancillary = [(SOCKET, RIGHTS, array.array("i", fds))] if fds else []
     end.sendmsg(pieces, ancillary, flags)
 
 
@@ -87,6 +88,6 @@ def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     """The descriptors that came with a message."""
     fds: list[int] = []
     for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.extend(array.array("i", content[: len(content) - len(content) % 4]))
+        if level == SOCKET and kind == RIGHTS:
+            fds += memoryview(content)[: len(content) & -4].cast("i")
     return fds
