@@ -278,6 +278,15 @@ class Marked:
         return self.factor * x + 3
 
 
+class MarkedNap(Marked):
+    """As `Marked`, and takes a tenth of a millisecond, in which nothing is computed."""
+
+    def __call__(self, x: int) -> int:
+        value = super().__call__(x)
+        time.sleep(0.0001)
+        return value
+
+
 class MarkedWait(Marked):
     """As `Marked`, and waits for a moment, so that others run beside it and end in another order."""
 

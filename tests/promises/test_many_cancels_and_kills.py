@@ -53,6 +53,18 @@ def test_10_000_cancels_of_waiting_calls(gate: Gate, tmp_path: Path, step: int) 
     assert max(marks.read()) <= 1
 
 
+def test_cancels_between_calls_that_end(tmp_path: Path) -> None:
+    """Each races with calls that begin and end all the time: what could be cancelled never ran, the rest ran once."""
+    marks = Marks(tmp_path, 2 * MANY)
+    with Pool(2) as pool:
+        results = [pool.submit(calls.MarkedNap(str(marks.path), 3), i) for i in range(2 * MANY)]
+        cancelled = {i for i, result in enumerate(results) if result.cancel()}
+        for i, result in enumerate(results):
+            if i not in cancelled:
+                assert result.get(PATIENCE) == 3 * i + 3
+    assert [i for i, times in enumerate(marks.read()) if times != (i not in cancelled)] == []
+
+
 def test_100_cancels_while_a_stream_runs(gate: Gate) -> None:
     with Pool(2) as pool:
         standing = pool.submit(calls.stand, gate, "value")

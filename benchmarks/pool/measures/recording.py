@@ -53,7 +53,7 @@ def recording(system: "Adapter", task: "Task") -> "dict[str, float]":
         serial.run(worker, span)
         recorded.append(time.perf_counter_ns() - began)
         began = time.perf_counter_ns()
-        values = _values(record.Recorded(memory, SLOT, number, len(inputs)))
+        values = _values(record.Recorded(memory, SLOT, number, 0, len(inputs)))
         read.append(time.perf_counter_ns() - began)
         check_all(values, inputs)
     loop, worker_ns, parent_ns = (statistics.median(each) / len(inputs) for each in (plain, recorded, read))

@@ -11,6 +11,7 @@ from procoro import kernel
 from procoro.calls import Run
 from procoro.crank import Crank
 from procoro.engines.crowds import Crowds
+from procoro.engines.series import Series
 from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, TakenBack, WorkerReady
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
@@ -54,8 +55,7 @@ class Member:
             self.end.close()
             self.theirs.close()
             raise
-        self._spans: dict[int, tuple[record.Recorded, int]] = {}  # by number: what is read, the first call
-        self._free = list(range(record.SLOTS))
+        self.series = Series(self.record)
         self.crowds = Crowds(self.record)
         self._lent: dict[int, blocks.Written] = {}  # by span: the input into whose block it may look
         self.blocks: dict[int, memoryview | OSError] = {}  # or why it could not be received
@@ -114,9 +114,7 @@ class Member:
             if many:
                 slot = self.crowds.add(span, first, len(items))
             else:
-                slot = self._free.pop()
-                self.record.set_end(slot, span, len(items))
-                self._spans[span] = record.Recorded(self.record, slot, span, len(items)), first
+                slot = self.series.add(span, first, len(items))
             kind = channel.CROWD if many else channel.SPAN
             place = 0 if function is None else function.place
             head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, contents)
@@ -188,19 +186,11 @@ class Member:
     def take_back(self) -> None:
         """Let it begin no call but the one it may be in."""
         self.look()
-        taken = self.record.header[record.TAKEN]
-        for span, (recorded, _) in self._spans.items():
-            # A span that is not taken up is not begun. One that is may be in its first unrecorded call.
-            recorded.lower_end(recorded.seen + 1 if span == taken else (0 if span > taken else recorded.seen))
+        self.series.lower_ends()
         lowered = self.crowds.lower_ends()
         # From here the worker sees these ends before it begins another call, or we see that it has begun one.
         kernel.barrier()
-        self.look()
-        taken = self.record.header[record.TAKEN]
-        limits = {}
-        for span, (recorded, _) in self._spans.items():
-            begun = recorded.seen + 1 if span == taken else recorded.seen
-            limits[span] = min(max(recorded.end, begun), recorded.count)
+        limits = self.series.limits(self.look)
         self._tell(TakenBack(self.number, limits | self.crowds.limits(lowered)))
 
     # ---- what it has recorded
@@ -208,11 +198,12 @@ class Member:
     @property
     def has_calls(self) -> bool:
         """Is any span with it?"""
-        return bool(self._spans or self.crowds)
+        return bool(self.series.out or self.crowds)
 
     def look(self) -> None:
         """Read its record."""
-        for span, (recorded, first) in self._spans.items():
+        for span, recorded in self.series.out.items():
+            first = recorded.first
             runs = [self._run(first + at, kind, cells, start, data) for at, kind, cells, start, data in recorded.read()]
             if runs:
                 self._tell(Recorded(self.number, span, runs))
@@ -299,8 +290,7 @@ class Member:
         lent = self._lent.pop(span, None)
         if lent is not None and kind == channel.ENDED_AND_LEFT:
             lent.looks -= 1
-        recorded, _ = self._spans.pop(span)
-        self._free.append(recorded.slot)
+        self.series.remove(span)
         self._tell(SpanEnded(self.number, span, ran, seconds))
 
     def _end_crowds(self, message: bytes) -> None:

@@ -84,12 +84,13 @@ class Record:
 class Recorded:
     """What the parent has read of one span so far."""
 
-    __slots__ = ("_position", "count", "end", "number", "record", "seen", "slot")
+    __slots__ = ("_position", "count", "end", "first", "number", "record", "seen", "slot")
 
-    def __init__(self, record: Record, slot: int, number: int, count: int) -> None:
+    def __init__(self, record: Record, slot: int, number: int, first: int, count: int) -> None:
         self.record = record
         self.slot = slot
         self.number = number
+        self.first = first  # of its calls, as its stream counts them
         self.count = count
         self.end = count  # the worker begins no call from here on
         self.seen = 0
