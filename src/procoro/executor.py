@@ -108,7 +108,7 @@ class Executor(futures.Executor):
 
         Args:
             timeout: seconds from this call on in which each value must have come.
-            chunksize: calls that travel together; None: learnt from their run time.
+            chunksize: at least so many calls travel together, more while they are short; None: one.
             buffersize: calls that are ahead of the consumer; inputs are then pulled in the consumer's own thread.
 
         Raises:

@@ -327,7 +327,7 @@ class Pool:
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """`[func(x) for x in iterable]`, on all workers. Raises the exception of the first call that failed.
 
-        `chunksize`: calls that travel together; None: learnt from their run time.
+        `chunksize`: at least so many calls travel together, more while they are short; None: one.
         """
         return self.map_async(func, iterable, chunksize).get()
 
@@ -468,8 +468,8 @@ class Pool:
         one) are ahead of the consumer, in all streams of the pool together; a stream that finds no room left is still
         granted two inputs a worker, so that it moves. A generator runs in a thread of its own.
 
-        `chunksize`: calls that travel together; None: learnt from their run time. `timeout` and `retries`: as for
-        the pool, whose they replace.
+        `chunksize`: at least so many calls travel together, more while they are short; None: one. `timeout` and
+        `retries`: as for the pool, whose they replace.
         """
         return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=True)
 

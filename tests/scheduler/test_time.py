@@ -52,7 +52,7 @@ def test_packets_shrink_towards_the_end() -> None:
     assert max(ends) - min(ends) < TARGET
 
 
-def test_a_chunk_that_was_asked_for_is_kept_up_to_what_a_record_holds() -> None:
+def test_a_chunk_that_was_asked_for_is_the_least_up_to_what_a_record_holds() -> None:
     pool = Clockwork(1, lambda stream, number: 1e-6)
     pool.map(1, 60, chunk=7)
     pool.run()
@@ -60,6 +60,20 @@ def test_a_chunk_that_was_asked_for_is_kept_up_to_what_a_record_holds() -> None:
     pool.map(2, 5000, chunk=5000)
     pool.run()
     assert max(sent.count for sent in pool.sent) == MOST_CALLS
+
+
+def test_long_calls_travel_in_the_chunks_that_were_asked_for() -> None:
+    pool = Clockwork(1, lambda stream, number: 0.005)
+    pool.map(1, 70, chunk=7)
+    pool.run()
+    assert {sent.count for sent in pool.sent} == {7}
+
+
+def test_short_calls_travel_together_also_if_chunks_of_one_were_asked_for() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    pool.map(1, 20_000, chunk=1)
+    pool.run()
+    assert len(pool.sent) < 200
 
 
 def test_two_maps_share_the_workers_by_time_not_by_calls() -> None:

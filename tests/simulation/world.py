@@ -237,7 +237,7 @@ class World:
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
         assert 0 < effect.count <= MOST_CALLS
         source = self.truth.sources[effect.stream]
-        assert effect.count <= (source.opened.chunk or MOST_CALLS)
+        assert effect.count <= MOST_CALLS
         first, stop = effect.first, effect.first + effect.count
         assert effect.items[effect.offset : effect.offset + effect.count] == range(first, stop), "not its inputs"
         if self.scheduler.short:

@@ -242,10 +242,9 @@ class Streams:
     def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
         """How many of its calls travel together. `weight`: bytes of one input; `remaining`: calls left, if known."""
         opened = stream.opened
-        if opened.chunk is None:
-            size = self.batching.size(opened.function, weight, remaining, self.workers)
-        else:
-            size = min(opened.chunk, MOST_CALLS)
+        size = self.batching.size(opened.function, weight, remaining, self.workers)
+        if opened.chunk is not None:
+            size = max(size, min(opened.chunk, MOST_CALLS))
         if stream.window:
             size = min(size, max(1, self._share() // (WINDOW * self.workers)))  # all workers share the window
         return size
