@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,25 @@ def test_under_a_model_both_kinds_run_together(model: str, tmp_path: Path) -> No
             assert pool.apply(crowds.aadd, (1, 2)) == 3
         meeting.end()
         assert waits.get(PATIENCE) == 1
+
+
+@every_model
+@pytest.mark.parametrize("beside", [0, 1])
+def test_who_gives_one_call_after_another_is_told_of_each_at_once(model: str, beside: int, tmp_path: Path) -> None:
+    """Not after the 2 ms for which outcomes are gathered where many calls run."""
+    meeting = Meeting(tmp_path)
+    with Pool(1, model=model, concurrency=100) as pool:
+        standing = [pool.submit(fitting(model, crowds.meet), meeting) for _ in range(beside)]
+        meeting.reached(beside)
+        took = []
+        for number in range(200):
+            began = time.perf_counter()
+            assert pool.submit(fitting(model, crowds.add), number).get(PATIENCE) == number
+            took.append(time.perf_counter() - began)
+        assert sorted(took)[20] < 0.0015
+        meeting.end()
+        for result in standing:
+            result.get(PATIENCE)
 
 
 def test_pools_of_all_models_side_by_side() -> None:

@@ -71,8 +71,6 @@ class Crowds:
             1,
             min(most, _level(held, lane.waiting) - best.held, self.batching.crowd(stream.opened.function, head.weight)),
         )
-        if stream.opened.chunk is not None:
-            size = min(size, stream.opened.chunk)
         return best, 1 if apart else size
 
     def wants_to_be_apart(self, lane: Lane) -> bool:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from procoro.worker.heart import Heart
     from procoro.worker.loop import Span, Worker
 
-RING = 0.002  # seconds after which outcomes that the parent has not been told of are announced
+RING = 0.002  # seconds after which outcomes that the parent has not been told of are announced,
+FEW = 8  # at once, if fewer than that still run and none waits: who gives us one call after another waits for each
 FULL = 0.0005  # seconds to wait for the parent when there is no room for an outcome
 AT_A_TIME = 1000  # ends of spans in a message
 
@@ -70,7 +71,7 @@ class Call:
 class Feed:
     """What a model takes calls from.
 
-    `adapt` makes of a function what is to be called; `ring_later` calls `ring` after so many seconds.
+    `adapt` makes of a function what is to be called; `ring_later` calls `ring_if_due` after so many seconds.
     """
 
     def __init__(self, worker: Worker, adapt: Callable[[Any], Any], ring_later: Callable[[float], object]) -> None:
@@ -81,7 +82,8 @@ class Feed:
         self._adapt = adapt
         self._ring_later = ring_later
         self._waiting: deque[Crowd] = deque()
-        self.waiting = 0  # calls that have not begun
+        self.waiting = 0  # calls that have not begun,
+        self._running = 0  # and that have, and not ended
         self._ended: list[bytes] = []
         self._rang = 0.0
         self._will_ring = False
@@ -130,6 +132,7 @@ class Feed:
             if self._ring_of.begin(span.slot, span.number, at):
                 crowd.begun += 1
                 crowd.open += 1
+                self._running += 1
                 self.waiting -= 1
                 if crowd.begun == len(span.inputs):
                     self._waiting.popleft()
@@ -180,6 +183,7 @@ class Feed:
             self._sleep(FULL)
         crowd.seconds += clock() - call.began
         crowd.open -= 1
+        self._running -= 1
         if crowd.through and not crowd.open:
             self._say_ended(crowd)
         self._announce()
@@ -191,13 +195,16 @@ class Feed:
     # ---- telling
 
     def _announce(self) -> None:
-        if self._will_ring:
-            return
-        if clock() - self._rang > RING:
+        if (self._running < FEW and not self.waiting) or clock() - self._rang > RING:
             self.ring()
-        else:
+        elif not self._will_ring:
             self._will_ring = True
             self._ring_later(RING)
+
+    def ring_if_due(self) -> None:
+        """Let the parent know, if nobody has meanwhile."""
+        if self._will_ring:
+            self.ring()
 
     def ring(self) -> None:
         """Let the parent know what is new."""

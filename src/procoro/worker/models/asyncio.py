@@ -55,7 +55,7 @@ class Model:
         self._loop.run_until_complete(self._loop.create_task(coroutine, context=context))
 
     def _ring_later(self, seconds: float) -> None:
-        self._loop.call_later(seconds, self._feed.ring)
+        self._loop.call_later(seconds, self._feed.ring_if_due)
 
     def _read(self) -> None:
         while not self._is_copy:

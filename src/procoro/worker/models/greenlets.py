@@ -57,7 +57,7 @@ class Model:
             pass  # of a greenlet that a call has started: whoever joins that learns of it
 
     def _ring_later(self, seconds: float) -> None:
-        self._call_later(seconds, self._feed.ring)
+        self._call_later(seconds, self._feed.ring_if_due)
 
     def _call_later(self, seconds: float, call: Callable[[], None]) -> None:
         self._hub.loop.timer(seconds).start(call)

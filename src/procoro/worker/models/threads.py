@@ -72,7 +72,7 @@ class Model:
             if ring_at is not None and clock() >= ring_at:
                 with self._lock:
                     self._ring_at = None
-                    self._feed.ring()
+                    self._feed.ring_if_due()
 
     def _ring_later(self, seconds: float) -> None:
         self._ring_at = clock() + seconds
