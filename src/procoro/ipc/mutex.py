@@ -121,7 +121,7 @@ class Mutex:
                 self.former = 0
                 return False
             words[BIAS] = REVOKED
-            kernel.barrier()
+        kernel.barrier()  # also if another process has revoked it: that may have died before this
         if words[WITHIN]:
             if self._is_owner_within():
                 return False
