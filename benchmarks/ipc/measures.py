@@ -141,6 +141,44 @@ def _contend(lock: Any, counts: Any, go: Any, me: int, seconds: float) -> None:
     counts[me] = count
 
 
+def barrier(make: Make, task: Task) -> Figures:
+    """Two processes meet so many times."""
+    meeting = make()
+    child = fork.Process(target=_meet, args=(meeting, 1 + task.count))
+    child.start()
+    meeting.wait()
+    began = time.perf_counter()
+    _meet(meeting, task.count)
+    took = time.perf_counter() - began
+    child.join()
+    return {"turn_us": took / task.count * 1e6, "calls": task.count}
+
+
+def _meet(meeting: Any, times: int) -> None:
+    for _ in range(times):
+        meeting.wait()
+
+
+def joined(make: Make, task: Task) -> Figures:
+    """So many items are put and worked on, until all are done."""
+    queue = make()
+    child = fork.Process(target=_work, args=(queue, task.count))
+    child.start()
+    began = time.perf_counter()
+    for number in range(task.count):
+        queue.put(number)
+    queue.join()
+    took = time.perf_counter() - began
+    child.join()
+    return {"rate": task.count / took, "calls": task.count}
+
+
+def _work(queue: Any, count: int) -> None:
+    for _ in range(count):
+        queue.get()
+        queue.task_done()
+
+
 def processes(make: Make, task: Task) -> Figures:
     """So many are started and then joined, when one has come and gone before: `first_ms`."""
     process = make()

@@ -232,6 +232,14 @@ LOCKS = (
     System("mp.Lock", fork.Lock),
     System("mp.RLock", fork.RLock),
 )
+BARRIERS = (
+    System("Barrier", _procoro("Barrier", 2), OURS),
+    System("mp.Barrier", lambda: fork.Barrier(2)),
+)
+JOINED = (
+    System("JoinableQueue", _procoro("JoinableQueue"), OURS),
+    System("mp.JoinableQueue", fork.JoinableQueue),
+)
 
 
 def _our_process() -> Any:

@@ -576,18 +576,19 @@ class JoinableQueue(Queue[T]):
     def _prepare(self) -> None:
         super()._prepare()
         self._table = Table(self._words, CONSUMERS)
+        self._mine: int | None = None  # our entry
 
     def _count_taken(self) -> None:
         # In the entry of a process: what it took, less what it has done, from a number that is never reached.
         self._add(1)
 
     def _add(self, count: int) -> None:
-        mine = self._table.mine()
-        if mine is None:
+        if self._mine is None:
+            self._mine = self._table.mine()  # this process may have had the queue before
+        if self._mine is None:
             self._wake_joiners()  # to watch this process, too
-            self._table.add(MIDDLE + count)
-        else:
-            self._table.set(mine, self._table.value(mine) + count)
+            self._mine = self._table.add(MIDDLE)
+        self._table.set(self._mine, self._table.value(self._mine) + count)
 
     def _dropped(self) -> None:
         self._add(-1)
@@ -606,11 +607,9 @@ class JoinableQueue(Queue[T]):
         Raises:
             ValueError: more often than items were put.
         """
-        sleep_until(self._doing())
-
-    def _doing(self) -> Waiting[None]:
         self._check_open()
-        yield from self._turn(self._reader, None)
+        if not self._reader.acquire_at_once():
+            sleep_until(self._reader.acquiring(None))
         try:
             if self._words[DONE] >= self._words[TAKEN]:
                 raise ValueError("task_done() called too many times")

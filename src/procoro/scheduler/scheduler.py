@@ -322,6 +322,7 @@ class Scheduler:
                 continue
             at, sent.recorded = sent.recorded, sent.recorded + run.count
             assert run.first == sent.piece.first + at, f"{run} after {at} calls of {sent.piece}"
+            assert sent.recorded <= sent.limit, f"{run} ran, and was taken back"
             self._conclude(sent, at, run, stream, now)
         if sent.recorded == sent.limit:
             worker.span_since = now
