@@ -228,8 +228,9 @@ class Pool:
         crank = self._conductor.crank
         if not self._lock.acquire(timeout=0.01 if threading.current_thread() is crank.thread else -1):
             # Its holder may be in a signal handler that waits for us (a `terminate`): turn on, and come again.
-            crank.call_later(0.001, self._fetch)
+            self._conductor.put_off(self._fetch)
             return
+        self._conductor.behind = False
         try:
             gathered, self._gathered, self._open = self._gathered, deque(), None
         finally:

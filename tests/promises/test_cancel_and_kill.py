@@ -1,7 +1,9 @@
 """`cancel` ends what has not begun; `kill` also what runs; neither touches another call."""
 
+import threading
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,3 +116,40 @@ def test_kill_at_random_moments_hits_only_its_call() -> None:
                         result.get(PATIENCE)
                 else:
                     assert result.get(PATIENCE) == 2 * i
+
+
+@pytest.mark.parametrize("method", ["cancel", "kill"])
+def test_a_call_is_cancelled_though_others_are_just_being_submitted(method: str, gate: Gate, monkeypatch: Any) -> None:
+    """A thread within `submit` had lost the GIL: so procoro's own could not fetch what had been submitted before."""
+    with Pool(1) as pool:
+        assert pool.submit(abs, -1).get() == 1  # it is known, and goes to batches from now on
+        standing = pool.submit(calls.stand, gate, "value")
+        gate.reached()
+        within, fetched = threading.Event(), threading.Event()
+        open_batch = pool._open_batch
+
+        def slow(function: Any, alike: Any) -> Any:
+            if threading.current_thread() is other:
+                within.set()
+                fetched.wait(PATIENCE)
+            return open_batch(function, alike)
+
+        monkeypatch.setattr(pool, "_open_batch", slow)
+        other = threading.Thread(target=lambda: pool.submit(len, "x"))
+        pool._conductor.post(lambda: within.wait(PATIENCE))
+        result = pool.submit(abs, -2)
+        other.start()
+        within.wait(PATIENCE)
+        put_off = pool._conductor.put_off
+
+        def let_in(fetch: Any) -> None:
+            put_off(fetch)
+            threading.Timer(0.05, fetched.set).start()
+
+        monkeypatch.setattr(pool._conductor, "put_off", let_in)
+        assert getattr(result, method)()
+        other.join()
+        gate.open()
+        assert standing.get(PATIENCE) == "value"
+        with pytest.raises(CancelledError):
+            result.get(PATIENCE)

@@ -15,6 +15,7 @@ import pytest
 
 from procoro import Barrier, BoundedSemaphore, Condition, Event, Lock, Pool, RLock, Semaphore
 from procoro.errors import NotHeld, ProcoroError
+from procoro.ipc.waiting import Sleeper
 from tests.gate import Gate
 from tests.promises import shares
 from tests.promises.conftest import Script
@@ -209,6 +210,16 @@ def test_what_is_not_held_cannot_be_released(kind: Any, fork: Fork, gate: Gate) 
         lock.release()
 
 
+@pytest.mark.parametrize("kind", [Lock, RLock])
+def test_a_lock_is_locked_also_when_another_has_tried_in_vain(kind: Any, fork: Fork) -> None:
+    lock = kind()
+    lock.acquire()
+    lock.release()
+    with lock:
+        assert fork(lambda: (lock.locked(), lock.acquire(block=False), lock.locked())).result() == (True, False, True)
+    assert not lock.locked()
+
+
 @pytest.mark.parametrize("kind", [Lock, RLock, BoundedSemaphore])
 def test_a_child_does_not_hold_what_its_parent_holds(kind: Any, fork: Fork) -> None:
     lock = kind()
@@ -333,6 +344,35 @@ def test_a_time_that_is_none_is_refused_though_nobody_would_wait(timeout: Any) -
     for call in (Lock().acquire, Event().wait, Semaphore().acquire, Barrier(1).wait):
         with pytest.raises(TypeError, match="timeout must be a number of seconds or None"):
             call(timeout=timeout)
+
+
+def test_who_finds_a_dead_holder_wakes_who_sleeps_beside_its_permit(fork: Fork, monkeypatch: Any) -> None:
+    """It had looked at the permits, and had not yet begun to watch their holders when one of these died."""
+    semaphore, seen, go = Semaphore(1), Event(), Event()
+
+    def wait() -> float:
+        watch = Sleeper.watch
+
+        def late(sleeper: Sleeper, pids: Any) -> bool:
+            if not seen.is_set():
+                seen.set()
+                go.wait(PATIENCE)
+                return watch(sleeper, {semaphore._table.pid(entry) for entry in semaphore._table.entries()})
+            return watch(sleeper, pids)
+
+        monkeypatch.setattr(Sleeper, "watch", late)
+        assert semaphore.acquire(timeout=PATIENCE)
+        return time.monotonic()
+
+    holder = fork(lambda: semaphore.acquire() and time.sleep(PATIENCE))
+    wait_until(lambda: semaphore.get_value() == 0, "it is held")
+    waiting = fork(wait)
+    assert seen.wait(PATIENCE)
+    holder.kill()
+    assert semaphore.get_value() == 1
+    began = time.monotonic()
+    go.set()
+    assert waiting.result() - began < 0.8  # and not when it looks by itself, after 1 s
 
 
 def test_a_bounded_semaphore_never_has_more_than_it_began_with() -> None:
@@ -681,6 +721,17 @@ def test_a_party_that_dies_waiting_breaks_the_barrier(fork: Fork) -> None:
     assert children[1].result() == "broken"
     with pytest.raises(BROKEN):
         barrier.wait()
+
+
+def test_who_waited_when_a_barrier_was_reset_does_not_go_through_with_those_who_come_then(fork: Fork) -> None:
+    barrier = Barrier(2)
+    late = fork(waits, barrier)
+    asleep(late)
+    late.stop()
+    barrier.reset()
+    assert {child.result() for child in [fork(waits, barrier) for _ in range(2)]} == {"0", "1"}
+    late.go_on()
+    assert late.result() == "broken"
 
 
 def test_a_party_that_dies_elsewhere_breaks_the_barrier(fork: Fork, gate: Gate) -> None:

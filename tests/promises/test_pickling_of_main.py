@@ -564,3 +564,65 @@ def test_packing_may_change_a_global(script: Script) -> None:
         """
     )
     assert said.splitlines() == ["[1] 1"] * 3
+
+
+def test_data_of_main_is_packed_the_quick_way_as_the_long_way_would(script: Script) -> None:
+    out = script(
+        """
+        import collections, dataclasses, datetime, decimal, enum, typing
+
+        from procoro import Lock, Pool
+        from procoro.wire import twin
+
+        @dataclasses.dataclass
+        class Point:
+            x: object
+            y: object = None
+
+        class Slotted:
+            __slots__ = ("a",)
+            def __init__(self, a): self.a = a
+
+        class Row(typing.NamedTuple):
+            a: int
+            b: object
+
+        class Kept:
+            def __init__(self, v): self.v = v
+            def __getstate__(self): return {"v": self.v}
+            def __setstate__(self, state): self.v = state["v"]
+
+        class Outer:
+            class Inner: pass
+
+        class Names(list): pass
+        class Own:
+            def __reduce__(self): return Own, ()
+        class Color(enum.Enum): RED = 1
+
+        def function(x): return x
+
+        def kind(x): return type(x).__name__
+
+        twice, round = Point(1), Point(2)
+        round.y = round
+        quick = [
+            Point(1, "a"), [Point(1), Point(2)], Slotted(1), Row(1, Point(2)), Kept(3), Outer.Inner(), function, Point,
+            Point(function), Names([Point(1)]), [twice, twice], round, "__main__", {Point: 1},
+            Point(datetime.datetime.now(), decimal.Decimal("1.5")), Point(collections.OrderedDict(a=1)),
+        ]
+        slow = [Color.RED, Own(), ValueError(Point(1)), Point(lambda: 1), Point(Own()), Point(Color.RED)]
+        for value in quick:
+            assert twin.dumps_plain(value) == twin.dumps(value), value
+        for value in slow:
+            try:
+                twin.dumps_plain(value)
+            except twin.NotPlain:
+                continue
+            raise AssertionError(value)
+        values = [*quick, *slow, Point(Lock())]
+        with Pool(1) as pool:
+            print(pool.map(kind, values) == list(map(kind, values)))
+        """
+    )
+    assert out == "True\n"

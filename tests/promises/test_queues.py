@@ -954,3 +954,21 @@ def test_a_time_that_is_none_is_refused_though_there_is_room(timeout: Any, error
     with pytest.raises(error, match="timeout must be"):
         queue.put(1, timeout=timeout)
     assert queue.empty()
+
+
+def test_a_shutdown_that_drops_what_is_left_ends_a_join_at_once(fork: Fork) -> None:
+    queue: JoinableQueue[int] = JoinableQueue()
+    queue.put(0)
+    queue.get()
+    queue.task_done()
+    queue.put(1)
+
+    def join() -> float:
+        queue.join()
+        return time.monotonic()
+
+    joining = fork(join)
+    asleep(joining)
+    began = time.monotonic()
+    queue.shutdown(immediate=True)
+    assert joining.result() - began < 0.8  # and not when it looks by itself, after 1 s

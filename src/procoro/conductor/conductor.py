@@ -31,6 +31,7 @@ from procoro.wire.library import Entry, Library
 
 logger = logging.getLogger("procoro")
 
+AGAIN = 0.001  # seconds until what has to wait is tried again
 SAMPLE = 0.1  # seconds between two looks at the workers' memory
 SHORT = 0.04  # of the machine's memory: less than that left is too little
 SHORT_BYTES = 200 * 1024 * 1024
@@ -91,6 +92,7 @@ class Conductor:
         self.packer = codec.Packer(self.library, spares)
         self.ended = Flag()
         self.takes_calls = True  # until it is given up or has ended
+        self.behind = False  # are there calls that could not be fetched so far?
         obeyed = model != "threads"
         self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, obeyed)
         self._events: deque[m.Event] = deque()
@@ -158,7 +160,7 @@ class Conductor:
         if self.ended.is_set() or self.crank.forked:
             return False
         if threading.current_thread() is self.crank.thread:
-            self.tell(m.Cancelled(0, stream, number, kill))
+            self._question(m.Cancelled(0, stream, number, kill))
             return False
         answered = Flag()
         answer: list[bool] = []
@@ -173,11 +175,27 @@ class Conductor:
                 return
             ticket = id(answered)
             self._answers[ticket] = take
-            self._events.append(m.Cancelled(ticket, stream, number, kill))
+            self._question(m.Cancelled(ticket, stream, number, kill))
 
         self.crank.post(cancel)
         answered.wait()
         return answer[0]
+
+    def put_off(self, fetch: Callable[[], None]) -> None:
+        """In the crank's thread: calls cannot be fetched just now. Questions about them wait, too."""
+        self.behind = True
+        self.crank.call_later(AGAIN, fetch)
+
+    def cancel_soon(self, stream: int, number: int) -> None:
+        """Cancel a call; nobody waits for the answer."""
+        self.crank.post(lambda: self._question(m.Cancelled(0, stream, number)))
+
+    def _question(self, event: m.Cancelled) -> None:
+        """In the crank's thread. The call may be among those that are still to be fetched."""
+        if self.behind and not self.ended.is_set():
+            self.crank.call_later(AGAIN, lambda: self._question(event))
+        else:
+            self._events.append(event)
 
     def is_running(self, stream: int, number: int) -> bool:
         """Is a worker in this call? Waits for the crank."""

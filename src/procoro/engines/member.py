@@ -122,7 +122,12 @@ class Member:
                 lent.looks += 1
                 if not many:
                     self._lent[span] = lent
-            self.send([head, *pieces], () if block is None else (block,))
+            try:
+                self.send([head, *pieces], () if block is None else (block,))
+            except OSError:
+                (self.crowds if many else self.series).remove(span)
+                self._lent.pop(span, None)
+                raise
         finally:
             if block is not None and lent is None:
                 os.close(block)

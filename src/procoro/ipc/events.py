@@ -18,6 +18,8 @@ from procoro.ipc.waiting import block as sleep_until
 
 T = TypeVar("T")
 BrokenBarrierError = threading.BrokenBarrierError
+RESET = "the barrier was reset"
+SOON = 0.05  # seconds in which most parties come
 
 
 class Event(Guarded):
@@ -260,13 +262,13 @@ class Barrier(Guarded):
 
     def _waiting(self, deadline: float | None) -> Waiting[int]:
         with Sleeper(self._bell, deadline) as sleeper:
-            died = bool(self._table.dead())  # asked outside the mutex, as in `Semaphore`
             yield from self._locking()
             try:
-                self._look(died)
+                self._look()
                 turn = self._words[self.TURN]
                 number = len(self._waiters())
                 if number + 1 == self.parties:
+                    self._look(died=True)  # who has died waiting has not come
                     self._open_it(turn)
                     return number
                 try:
@@ -278,12 +280,10 @@ class Barrier(Guarded):
             finally:
                 self._mutex.release()
             try:
+                # Most come soon. To watch all of them from the start would cost each as much as all others together.
+                yield from self._sleeping(sleeper, news, SOON)
                 while self._words[self.TURN] == turn:
-                    if sleeper.watch({self._table.pid(one) for one in self._table.entries()}):
-                        yield from self._sleeping(sleeper, news)
-                    if self._words[self.TURN] != turn:
-                        break
-                    died = bool(self._table.dead())
+                    died = bool(self._table.dead())  # asked outside the mutex, as in `Semaphore`
                     yield from self._locking()
                     try:
                         if self._words[self.TURN] == turn:
@@ -291,6 +291,12 @@ class Barrier(Guarded):
                             news = self._will_sleep()
                     finally:
                         self._mutex.release()
+                    if self._words[self.TURN] == turn and sleeper.watch(
+                        set(map(self._table.pid, self._table.entries()))
+                    ):
+                        yield from self._sleeping(sleeper, news)
+                if self._table.value(entry) == self.MEMBER:  # and others have come, and gone through
+                    raise BrokenBarrierError(RESET)
             except BrokenBarrierError:
                 raise
             except BaseException:  # this party has been interrupted, and the others wait for it
@@ -316,10 +322,10 @@ class Barrier(Guarded):
         self._ring()
         self._words[self.TURN] = turn + 1
 
-    def _look(self, died: bool, late: bool = False, entry: int = -1) -> None:
-        """For the mutex's holder: raise if it is broken, or is to be."""
+    def _look(self, died: bool = False, late: bool = False, entry: int = -1) -> None:
+        """For the mutex's holder: raise if it is broken, or is to be. `died`: somebody may have."""
         if entry >= 0 and self._table.value(entry) == self.MEMBER:
-            raise BrokenBarrierError("the barrier was reset")
+            raise BrokenBarrierError(RESET)
         dead = self._table.dead() if died else []
         for one in dead:
             self._table.remove(one)

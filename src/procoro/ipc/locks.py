@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from time import monotonic
 from typing import Any, ClassVar
 
 from procoro import arguments
@@ -16,7 +17,7 @@ from procoro.ipc import mutex, shared
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import STOPPED, Sleeper, Waiting, deadline_of, ring, wait
+from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, ring, wait
 from procoro.ipc.waiting import block as sleep_until
 
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
@@ -205,15 +206,16 @@ class Guarded(Shared):
         news: int = self._words[self.NEWS]
         return news
 
-    def _sleeping(self, sleeper: Sleeper, news: int) -> Waiting[None]:
-        """Until there may be something newer to see.
+    def _sleeping(self, sleeper: Sleeper, news: int, seconds: float = LOOK) -> Waiting[None]:
+        """Until there may be something newer to see, for so many seconds at most.
 
         The mutex rings the same bell. Who took the mutex to look what there is, each time that it rings, would make
         it ring again: two processes kept each other awake so a thousand times before they came to anything.
         """
-        yield sleeper
-        while sleeper.only_rung and self._words[self.NEWS] == news:
-            yield sleeper
+        until = monotonic() + seconds
+        yield sleeper.within(seconds)
+        while sleeper.only_rung and self._words[self.NEWS] == news and (left := until - monotonic()) > 0:
+            yield sleeper.within(left)
 
 
 class Semaphore(Acquired, Guarded):
@@ -250,7 +252,10 @@ class Semaphore(Acquired, Guarded):
         return True
 
     def _bury(self) -> None:
-        for entry in self._table.dead():
+        """What the dead held is free: somebody may sleep beside it."""
+        if dead := self._table.dead():
+            self._ring()
+        for entry in dead:
             self._table.remove(entry)
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:

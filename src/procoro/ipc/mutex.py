@@ -134,7 +134,7 @@ class Mutex:
         words = self._words
         if self.held:
             return True
-        if words[WITHIN] and words[BIAS] != REVOKED and kernel.started(words[OWNER]) == words[OWNER_STARTED]:
+        if words[WITHIN] and kernel.started(words[OWNER]) == words[OWNER_STARTED]:  # also while that is revoked
             return True
         assert self._byte is not None  # nobody can ask about a `flock`
         answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, lock_of(self._byte, fcntl.F_WRLCK))

@@ -591,6 +591,7 @@ class JoinableQueue(Queue[T]):
         self._table.set(self._mine, self._table.value(self._mine) + count)
 
     def _dropped(self) -> None:
+        self._wake_joiners()
         self._add(-1)
         self._words[DONE] += 1
 
@@ -647,9 +648,10 @@ class JoinableQueue(Queue[T]):
                     return
                 if not sleeper.watch(consumers):
                     continue
+                until = monotonic() + LOOK
                 yield sleeper
-                while sleeper.only_rung and self._words[JOINERS_NEWS] == news:  # for others: as in `Guarded`
-                    yield sleeper
+                while sleeper.only_rung and self._words[JOINERS_NEWS] == news and monotonic() < until:
+                    yield sleeper  # it rang for others: as in `Guarded`
 
     def _consumers(self) -> list[int]:
         """For the reader: who takes items. Raises if one is dead that worked on one."""

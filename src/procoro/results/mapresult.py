@@ -45,14 +45,17 @@ class MapResult(Generic[T]):
     def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
         self._end = error
+        opened: tuple[bool, Any] | None = None
+        if self._callback is not None or self._error_callback is not None:
+            try:  # before anybody is told: we are not to wait here for one who unpickles, and waits for us
+                opened = self._open()
+            except BaseException as raised:  # unpickling a value can raise anything, here in procoro's thread
+                opened = False, raised
         self._done.set()
         awaiting, self._awaiting = self._awaiting, []
         wake(awaiting)
-        if self._callback is not None or self._error_callback is not None:
-            try:
-                ok, outcome = self._open()
-            except BaseException as raised:  # unpickling a value can raise anything, here in procoro's thread
-                ok, outcome = False, raised
+        if opened is not None:
+            ok, outcome = opened
             call_back(self._callback if ok else self._error_callback, outcome)
 
     def abort(self, ending: Fault | BaseException) -> None:

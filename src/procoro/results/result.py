@@ -18,7 +18,6 @@ from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
 from procoro.results.outcomes import FORGOTTEN, Outcomes, Raised
 from procoro.results.waiting import Waiting, call_back, refuse_in_crank, wake
-from procoro.scheduler import messages as m
 from procoro.sleeping import Sleep
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 yield from waiting
             except asyncio.CancelledError:
                 context = self._batch.context
-                context.conductor.tell(m.Cancelled(0, context.stream, self._index))
+                context.conductor.cancel_soon(context.stream, self._index)
                 raise
             finally:
                 self._await_no_longer(waiting)

@@ -161,19 +161,26 @@ class Packer:
         if handles.here.collected is None:
             try:
                 data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
-                if twin.stands_alone(data):
-                    return self._beside(data, buffers) if buffers else data
+                if not twin.stands_alone(data):
+                    buffers.clear()
+                    data, names = twin.dumps_plain(value, blocks.large_buffers(buffers))
+                    self._define(names)
+                return self._beside(data, buffers) if buffers else data
             except Exception:
                 pass  # there is more to it: a handle, a lambda
             buffers.clear()
         with handles.collecting() as found:
             data, names = _dumps(handles.Input(value, found), buffers)
-            if names:
-                definitions = self._twin.definitions(names, again=False)
-                self._twin.written(self._library.add_definitions(definitions))
+            self._define(names)
         if found:
             return Carrying(data, [bytes(buffer.raw()) for buffer in buffers], found)
         return self._beside(data, buffers) if buffers else data
+
+    def _define(self, names: set[str]) -> None:
+        """Names of `__main__` that an input needs go into the library."""
+        if names:
+            definitions = self._twin.definitions(names, again=False)
+            self._twin.written(self._library.add_definitions(definitions))
 
     def _beside(self, data: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Parts:
         """A pickle and its buffers. The caller may change an array once the call has returned: take its bytes now."""

@@ -76,4 +76,4 @@ def _path(value: Any) -> str | None:
     """The dotted name by which a function or class is found in `__main__`, if it is."""
     if not isinstance(value, (types.FunctionType, type)) or value.__module__ not in twin.MAIN:
         return None
-    return value.__qualname__ if reducers.find_in_main(value.__qualname__) is value else None
+    return value.__qualname__ if twin.find(value.__qualname__) is value else None

@@ -21,6 +21,8 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
+from procoro.wire import twin
+
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C
 
 # What an enum gives its members and itself when it is made; the rest is set afterwards.
@@ -59,7 +61,7 @@ def reduce(obj: Any) -> Any:
     if kind.__module__ != "__main__" or kind.__reduce__ is object.__reduce__ or kind in copyreg.dispatch_table:
         return None
     reduced = obj.__reduce_ex__(5)
-    if isinstance(reduced, str) and find_in_main(reduced) is not obj:
+    if isinstance(reduced, str) and twin.find(reduced) is not obj:
         return by_value(obj)
     return reduced
 
@@ -69,14 +71,6 @@ def by_value(obj: Any) -> Any:
     if type(obj) is LRU_CACHE:
         return _cached, (obj.cache_parameters(), obj.__wrapped__)
     return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]
-
-
-def find_in_main(path: str) -> Any:
-    """What stands under a dotted name in `__main__`; None if nothing does."""
-    found: Any = sys.modules["__main__"]
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
 
 
 # ----------------------------------------------------------------------------------------------- classes
@@ -223,7 +217,7 @@ def _lru_cache(found: Any) -> Any:
     """By its name if it has one, else with an empty cache."""
     name: str = found.__qualname__
     if found.__module__ == "__main__":
-        return name if find_in_main(name) is found else by_value(found)
+        return name if twin.find(name) is found else by_value(found)
     return by_value(found) if "<locals>" in name else None
 
 

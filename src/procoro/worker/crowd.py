@@ -148,6 +148,10 @@ class Feed:
                 self._announce()
         return None
 
+    def holds(self, span: int, at: int) -> bool:
+        """Is this call here, and has not begun?"""
+        return any(crowd.span.number == span and at >= crowd.begun for crowd in self._waiting)
+
     # ---- outcomes
 
     def pack(self, call: Call, value: Any) -> tuple[int, bytes]:
@@ -251,6 +255,10 @@ class Places:
             if runner is not None:
                 self._asked.add((span, at))
                 self._end(runner)
+            elif self._feed.holds(
+                span, at
+            ):  # its function has just been loaded, and its runner comes with the next turn
+                self._asked.add((span, at))
         elif self._feed.take_in(message, fds) < 0:
             return False
         self._fill()
@@ -265,10 +273,13 @@ class Places:
 
     def begin(self, runner: Any) -> Call | None:
         """A call for this runner; None: it is not needed. Chosen only now: until then, calls can be taken back."""
-        call = self._feed.begin()
-        if call is not None:
-            self._runners[call.key] = runner
-            return call
+        while (call := self._feed.begin()) is not None:
+            if call.key not in self._asked:
+                self._runners[call.key] = runner
+                return call
+            self._asked.discard(call.key)
+            _, body = self._feed.pack_failure(call, InterruptedError("it was ended before it began"))
+            self._feed.end(call, record.CUT, body)
         self._taken -= 1
         if not self._taken:
             self._heart.beat_while(0)
