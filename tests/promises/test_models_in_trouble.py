@@ -1,6 +1,8 @@
 """Promises 2 and 4 where many calls run in one worker: a call that is ended harms no neighbour, if it lets itself be
 ended; if not, its worker is replaced, and the neighbours are told whose fault it was."""
 
+import importlib
+import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -236,3 +238,36 @@ def test_a_read_from_a_socket_is_ended(model: str | None, scene: Scene) -> None:
         assert isinstance(result.exception(PATIENCE), CallKilled)
         assert scene.notes.who().count("closed") == 2
         assert pool.apply(fitting(model, crowds.pid)) == pid
+
+
+LOADS = """
+import os, pathlib, time
+
+if os.getpid() != {pid}:
+    pathlib.Path("{folder}", "loading").touch()
+    while not pathlib.Path("{folder}", "go").exists():
+        time.sleep(0.01)
+
+def one(x): return x
+async def aone(x): return x
+"""
+
+
+@obedient
+def test_a_call_is_killed_while_its_function_is_loaded(model: str | None, tmp_path: Path, monkeypatch: Any) -> None:
+    """It ends as it begins, and its neighbour goes on."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"loads_slowly_{model}"
+    (tmp_path / f"{name}.py").write_text(LOADS.format(pid=os.getpid(), folder=tmp_path))
+    module, meeting = importlib.import_module(name), Meeting(tmp_path / "meeting")
+    with Pool(1, model=model, concurrency=10) as pool:
+        neighbour = pool.submit(fitting(model, crowds.meet), meeting, "value")
+        meeting.reached(1)
+        result = pool.submit(fitting(model, module.one), 1)
+        wait_until((tmp_path / "loading").exists, "its module is imported")
+        assert result.kill()
+        (tmp_path / "go").touch()
+        with pytest.raises(CallKilled):
+            result.get(PATIENCE)
+        meeting.end()
+        assert neighbour.get(PATIENCE) == "value"
