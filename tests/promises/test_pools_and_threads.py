@@ -260,3 +260,13 @@ def test_an_idle_pool_sleeps_also_when_it_was_busy_just_now() -> None:
         spent = time.process_time()
         threading.Event().wait(1.0)
         assert time.process_time() - spent < 0.05
+
+
+def test_a_pool_that_follows_another_finds_its_template() -> None:
+    """To start one takes longer than all else that a pool does at its beginning. (One of five, on a busy machine.)"""
+    pids = []
+    for _ in range(6):
+        with Pool(1) as pool:
+            assert pool.apply(abs, (-1,)) == 1
+            pids.append(template().pid)
+    assert len(set(pids)) < len(pids)

@@ -264,7 +264,7 @@ def test_no_process_can_be_started(script: Script, cgroup: Cgroup) -> None:
         JOIN
         + SHORT
         + """
-import logging
+import logging, os, time
 logging.disable()
 with Pool(2) as pool:
     print(pool.submit(calls.double, 1).get(10), len({pool.submit(calls.pid).get(10) for _ in range(100)}) <= 2)
@@ -273,6 +273,8 @@ with Pool(2) as pool:
     for _ in range(2):
         print(said(lambda: pool.submit(calls.kill_self).get(10)))
     print(said(lambda: pool.submit(abs, -1).get(10)))
+while open(f"/proc/self/task/{os.getpid()}/children").read():
+    time.sleep(0.01)  # the template stays a while for who comes next
 print(said(lambda: Pool(1)))
 with open(sys.argv[1] + "/pids.max", "w") as file:
     file.write("20")

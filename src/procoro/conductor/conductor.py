@@ -19,7 +19,7 @@ from procoro.calls import Fault, FaultKind, Run
 from procoro.conductor.inputs import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
-from procoro.engines.template import TemplateProcess
+from procoro.engines.template import LINGER, TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
 from procoro.sleeping import Flag
@@ -338,7 +338,7 @@ class Conductor:
         self.ended.set()
         for answer in self._answers.values():
             answer(False)
-        self.crank.release()
+        self.crank.call_later(LINGER, self.crank.release)
 
     def abort(self, error: BaseException) -> None:
         """As in `Turned`."""

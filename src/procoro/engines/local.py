@@ -19,7 +19,7 @@ from procoro import kernel
 from procoro.calls import WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.member import Member, Tell
-from procoro.engines.template import UNTOLD, TemplateProcess
+from procoro.engines.template import LINGER, UNTOLD, TemplateProcess
 from procoro.scheduler.messages import WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, handles, record
 from procoro.wire.library import Entry, Library
@@ -218,7 +218,10 @@ class LocalEngine:
             member.send([channel.QUIT])
 
     def close(self) -> None:
-        """All workers are gone (or have to go, if this is the end by a bug): let the template go, too."""
+        """All workers are gone (or have to go, if this is the end by a bug): let the template go, too.
+
+        Not at once: programs make one pool after another, and to start a template takes 70 ms.
+        """
         for member in self._members.values():
             self._crank.unwatch(member.end)
             if member.pidfd >= 0:
@@ -228,7 +231,7 @@ class LocalEngine:
         self._spares.close()
         self._let_template_go()
         for template in self._released:
-            template.release(self._crank)
+            self._crank.call_later(LINGER, partial(template.release, self._crank))
 
     # ---- calls
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
 from procoro.crank import Crank
-from procoro.engines.template import UNTOLD, TemplateProcess
+from procoro.engines.template import LINGER, UNTOLD, TemplateProcess
 from procoro.sleeping import Sleepers
 from procoro.wire import channel, handles, parcel
 from procoro.wire.blocks import Parts
@@ -23,7 +23,6 @@ from procoro.wire.blocks import Parts
 if TYPE_CHECKING:
     import asyncio
 
-LINGER = 0.3  # seconds that the template and the crank are kept for a next process
 UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
 
 

@@ -18,6 +18,7 @@ from procoro.wire.blocks import Parts
 if TYPE_CHECKING:
     from procoro.crank import Crank
 
+LINGER = 0.3  # seconds that the template and the crank are kept for who comes next
 UNTOLD = 3.0  # seconds in which it tells how a process ended, if it is not stopped
 
 Started = Callable[[int, int], None]  # pid, pidfd
