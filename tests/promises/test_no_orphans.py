@@ -193,4 +193,6 @@ def test_a_pool_that_raises_within_leaves_nothing(gate: Gate) -> None:
 def test_a_dropped_pool_finishes_what_it_was_given(tmp_path: Path) -> None:
     path = str(tmp_path / "notes")
     results = [Pool(1).submit(calls.note, path) for _ in range(3)]
-    assert sorted(result.get(10) for result in results) == [1, 2, 3]
+    for result in results:
+        assert 1 <= result.get(10) <= 3  # each has counted after its own mark: two at once may both have seen two
+    assert Path(path).read_bytes() == b"..."
