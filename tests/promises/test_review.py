@@ -315,8 +315,10 @@ def test_a_function_that_is_packed_after_the_end(monkeypatch: pytest.MonkeyPatch
     pool = Pool(1)
     fd = pool._conductor.library.fd
     pool.terminate()
-    with open("/dev/zero", "wb") as file:
-        os.dup2(file.fileno(), fd)
+    other = os.open("/dev/zero", os.O_WRONLY)
+    if other != fd:
+        os.dup2(other, fd)
+        os.close(other)
     check, looks = pool._check_running, iter([True])
     monkeypatch.setattr(pool, "_check_running", lambda: None if next(looks, False) else check())
     try:
