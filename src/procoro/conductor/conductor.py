@@ -160,7 +160,7 @@ class Conductor:
         if self.ended.is_set() or self.crank.forked:
             return False
         if threading.current_thread() is self.crank.thread:
-            self._question(m.Cancelled(0, stream, number, kill))
+            self.cancel_soon(stream, number, kill)
             return False
         answered = Flag()
         answer: list[bool] = []
@@ -186,9 +186,9 @@ class Conductor:
         self.behind = True
         self.crank.call_later(AGAIN, fetch)
 
-    def cancel_soon(self, stream: int, number: int) -> None:
-        """Cancel a call; nobody waits for the answer."""
-        self.crank.post(lambda: self._question(m.Cancelled(0, stream, number)))
+    def cancel_soon(self, stream: int, number: int, kill: bool = False) -> None:
+        """Cancel (or kill) a call; nobody waits for the answer."""
+        self.crank.post(lambda: self._question(m.Cancelled(0, stream, number, kill)))
 
     def _question(self, event: m.Cancelled) -> None:
         """In the crank's thread. The call may be among those that are still to be fetched."""

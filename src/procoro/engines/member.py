@@ -118,16 +118,15 @@ class Member:
             kind = channel.CROWD if many else channel.SPAN
             place = 0 if function is None else function.place
             head = channel.SPAN_HEAD.pack(kind, shape, packing, slot, span, len(items), place, contents)
-            if lent is not None:
-                lent.looks += 1
-                if not many:
-                    self._lent[span] = lent
             try:
                 self.send([head, *pieces], () if block is None else (block,))
             except OSError:
                 (self.crowds if many else self.series).remove(span)
-                self._lent.pop(span, None)
                 raise
+            if lent is not None:
+                lent.looks += 1
+                if not many:
+                    self._lent[span] = lent
         finally:
             if block is not None and lent is None:
                 os.close(block)

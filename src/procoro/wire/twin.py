@@ -325,6 +325,11 @@ def dumps(
     return file.getvalue(), pickler.names
 
 
+USUAL: Any = (object.__reduce_ex__, object.__reduce__)
+# Modules whose objects C's pickler packs as cloudpickle would: no function of the user's, and no handle, is in them
+PLAIN = frozenset({"datetime", "decimal", "uuid", "fractions", "collections", "numpy", "zoneinfo"})
+
+
 class NotPlain(Exception):
     """It takes more than `PlainPickler` to pack it."""
 
@@ -353,10 +358,6 @@ class PlainPickler(pickle.Pickler):
         if (kind.__reduce_ex__, kind.__reduce__) != USUAL:
             raise NotPlain
         return NotImplemented
-
-
-USUAL: Any = (object.__reduce_ex__, object.__reduce__)
-PLAIN = frozenset({"datetime", "decimal", "uuid", "fractions", "collections", "numpy", "zoneinfo"})
 
 
 def find(path: str) -> Any:

@@ -255,10 +255,8 @@ class Places:
             if runner is not None:
                 self._asked.add((span, at))
                 self._end(runner)
-            elif self._feed.holds(
-                span, at
-            ):  # its function has just been loaded, and its runner comes with the next turn
-                self._asked.add((span, at))
+            elif self._feed.holds(span, at):
+                self._asked.add((span, at))  # its runner comes with the next turn of the loop
         elif self._feed.take_in(message, fds) < 0:
             return False
         self._fill()
