@@ -10,6 +10,7 @@ import heapq
 import io
 import os
 import selectors
+import sys
 import threading
 import time
 from _socket import socket
@@ -95,6 +96,8 @@ class Crank:
         """Let the crank's thread call this soon, in the order of posting."""
         self._calls.append(call)
         if not self._awake:
+            if sys.is_finalizing():  # the crank's thread has gone, perhaps with the lock
+                return
             try:
                 self._awake = True
                 with self._wake_lock:

@@ -1,6 +1,7 @@
-"""What keeps an event loop from turning, for so many seconds; in C, for ever."""
+"""What keeps an event loop from turning, for so many seconds; in C, for ever. And what keeps a lock."""
 
 import re
+import threading
 import time
 
 from procoro import kernel
@@ -41,3 +42,11 @@ def original_sleep(seconds: float) -> None:
 
 async def aoriginal_sleep(seconds: float) -> None:
     kernel.original("time", "sleep")(seconds)
+
+
+def hold_for_ever(lock: threading.Lock, go: threading.Event, held: threading.Event) -> None:
+    """In a thread of its own, until that is stopped with its process."""
+    go.wait()
+    with lock:
+        held.set()
+        threading.Event().wait()

@@ -173,6 +173,32 @@ def test_atexit_handlers_may_use_pools(script: Script) -> None:
     assert out == "end\n[3] [4]\nPoolClosed\n[2]\n<procoro.Pool state=RUN processes=1>\n"
 
 
+def test_what_is_dropped_by_the_end_of_python_waits_for_no_thread(script: Script) -> None:
+    """A daemon thread of that moment stops wherever it stands: the crank's, perhaps, while it wakes itself."""
+    out = script(
+        """
+        import atexit, threading
+
+        @atexit.register  # before the import: the last of all
+        def at_last():
+            print("end")
+            leaving.set()
+            held.wait()
+            crank._awake = False
+
+        from procoro import Pool
+        from tests.promises import blockers
+        leaving, held = threading.Event(), threading.Event()
+        pool = Pool(1)
+        crank, stream = pool._conductor.crank, pool.imap(abs, range(10000))
+        next(stream)
+        holding = crank._wake_lock, leaving, held
+        threading.Thread(target=blockers.hold_for_ever, args=holding, daemon=True).start()
+        """
+    )
+    assert out == "end\n"
+
+
 def test_a_template_that_died_is_waited_for() -> None:
     with Pool(1) as pool:
         worker, dead = pool.apply(calls.pid), template()
