@@ -6,8 +6,8 @@ from tests.simulation.world import play
 
 pytestmark = pytest.mark.pure
 
-SEEDS = 3000
-GROUP = 300
+SEEDS = 2000
+GROUP = 200
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from procoro import arguments
 from procoro.errors import NotHeld
+from procoro.ipc.line import Line
 from procoro.ipc.locks import PAGE, Acquired, Guarded, Lock, RLock, current
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
@@ -100,6 +101,13 @@ class Condition(Acquired, Shared):
 
     def _join_parts(self, *parts: Any) -> None:
         (self._inner,) = parts
+
+    @property
+    def _line(self) -> Line:  # type: ignore[override]
+        return self._inner._line
+
+    def _is_ours(self) -> bool:
+        return self._inner._is_ours()
 
     def _at_once(self) -> bool:
         return self._inner._at_once()

@@ -20,6 +20,7 @@ from time import monotonic_ns
 
 from procoro import kernel
 from procoro.ipc import shared, waiting
+from procoro.ipc.line import Line, Place
 from procoro.ipc.shared import SETLK, Shared, lock_of
 from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting
 
@@ -37,7 +38,7 @@ kernel.accept_barriers()
 class Mutex:
     """One lock on a byte (None: the file) and six words of a shared object.
 
-    Not fair: whoever comes at the right time has it.
+    Not fair: whoever comes at the right time has it. Those of one process who wait do so in a line.
     """
 
     __slots__ = (
@@ -52,11 +53,13 @@ class Mutex:
         "_words",
         "former",
         "held",
+        "line",
     )
 
     def __init__(self, owner: Shared, byte: int | None, word: int) -> None:
         self._byte, self._bell = byte, owner._bell
         self._words = owner._words[word : word + WORDS]
+        self.line = Line()  # of this process
         self._use(owner._file)
         self._woken = 0  # the sleep for which we rang last
         self._biased = False
@@ -158,6 +161,8 @@ class Mutex:
             self.held = False
             if words[SLEEP] != self._woken:
                 self._wake()
+            if self.line:
+                self.line.call()
             return
         words[HOLDER] = 0
         try:
@@ -166,6 +171,8 @@ class Mutex:
             self.held = False
             if words[SLEEP] != self._woken:
                 self._wake()
+            if self.line:
+                self.line.call()
 
     def _wake(self) -> None:
         """Ring once for each time that somebody lies down to sleep: it is heard 50 µs later."""
@@ -176,13 +183,21 @@ class Mutex:
     def acquiring(self, deadline: float | None) -> Waiting[bool]:
         """Take it, waiting for it as long as need be. False: the deadline came first."""
         words = self._words
-        for _ in range(SPINS):
+        for _ in range(0 if self.held or self.line else SPINS):
             if not words[HOLDER] and self.acquire_at_once():
                 return True
-        with Sleeper(self._bell, deadline) as sleeper:
+        with Place(self.line, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
+            if not (yield from place.coming_first()):
+                return False
             while True:
+                if self.held:  # by another of ours: it calls us
+                    if place.late:
+                        return False
+                    yield place
+                    continue
                 words[SLEEP] = (monotonic_ns() << PID_BITS | shared.pid) & REVOKED
                 if self.acquire_at_once():
+                    place.calls_next = False  # `release` does
                     return True
                 if sleeper.late:
                     return False

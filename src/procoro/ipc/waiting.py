@@ -1,6 +1,6 @@
 """One way to wait, and three doors to it: blocking, awaiting, and as a greenlet.
 
-Whatever waits is written as a generator that yields a `Sleeper` whenever there is nothing to do but to sleep; it
+Whatever waits is written as a generator that yields what it sleeps on whenever there is nothing to do but to sleep; it
 looks at the state of things again each time it is woken. `block` and `wait` run such a generator.
 
 A bell is an eventfd that nobody ever reads: each sleeper has an epoll of its own on it, edge-triggered, so one write
@@ -13,10 +13,11 @@ import os
 import select
 import sys
 import weakref
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from procoro import kernel
 
@@ -24,7 +25,19 @@ T = TypeVar("T")
 BRIEFLY = 0.001  # seconds: the state will be settled in a moment
 STOPPED = 1.0  # seconds that one who must not wait waits for who is in the midst of a change, and may be stopped
 LOOK = 1.0  # seconds after which a sleeper looks by itself, whatever happens: a belt beside the braces
-Waiting = Generator["Sleeper", None, T]
+
+
+class Sleeps(Protocol):
+    """What `block` and `wait` sleep on."""
+
+    def sleep(self) -> None:
+        """Sleep, blocking this thread; in a greenlet, only that."""
+
+    async def asleep(self) -> None:
+        """Sleep, in a task."""
+
+
+Waiting = Generator[Sleeps, None, T]
 
 
 def ring(bell: int) -> None:
@@ -45,21 +58,94 @@ def deadline_of(timeout: float | None) -> float | None:
     return monotonic() + max(0.0, float(timeout))
 
 
+class Nap:
+    """A wait that another thread, task or greenlet of this process ends, also if it has not begun."""
+
+    __slots__ = ("_end", "_ended")
+
+    def __init__(self) -> None:
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._end: Callable[[], object] | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Wake who waits here, or is about to. In any thread."""
+        self._ended = True
+        if (end := self._end) is not None:
+            end()
+
+    def last(self, seconds: float) -> None:
+        """Until it is ended, or so long; blocking this thread, in a greenlet only that."""
+        hub = _hub()
+        try:
+            if hub is None:
+                self._last(seconds)
+                return
+            with _Switch(hub, seconds) as switch:
+                self._end = partial(hub.loop.run_callback_threadsafe, switch)
+                if not self._ended:
+                    hub.switch()
+        finally:
+            self._begin_anew()
+
+    def _last(self, seconds: float) -> None:
+        lock = kernel.original("_thread", "allocate_lock")()
+        lock.acquire()
+
+        def end() -> None:
+            try:
+                lock.release()
+            except RuntimeError:  # for a second time
+                pass
+
+        self._end = end
+        if not self._ended:
+            lock.acquire(timeout=seconds)
+
+    async def alast(self, seconds: float) -> None:
+        """As `last`, in a task."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        timer = loop.call_later(seconds, _wake, woken)
+
+        def end() -> None:
+            if asyncio._get_running_loop() is loop:
+                _wake(woken)
+                return
+            try:
+                loop.call_soon_threadsafe(_wake, woken)
+            except RuntimeError:  # it is closed
+                pass
+
+        self._end = end
+        try:
+            if not self._ended:
+                await woken
+        finally:
+            timer.cancel()
+            self._begin_anew()
+
+
 class Sleeper:
-    """What one thread, task or greenlet sleeps on: a bell, other descriptors, and the deaths of processes."""
+    """What one thread, task or greenlet sleeps on: a bell, other descriptors, and the deaths of processes.
+
+    Opened when it is needed. The bell is heard from then on: so the first sleep is over at once, to look again.
+    """
 
     def __init__(self, bell: int | None, deadline: float | None) -> None:
-        self._epoll = kernel.original("select", "epoll")()
         self._bell = bell
-        self._others = False  # other descriptors than the bell and pidfds
-        self._followers: dict[Callable[[], object], None] = {}  # what wakes them
-        if bell is not None:
-            self._epoll.register(bell, select.EPOLLIN | select.EPOLLET)
-            self._epoll.poll(0)  # what rang before
         self._deadline = deadline
+        self._epoll: select.epoll | None = None
+        self._is_new = False  # nobody has looked since it hears the bell
+        self._others = False  # other descriptors than the bell and pidfds
+        self._followers: dict[Sleeper, Nap] = {}
         self._pidfds: dict[int, int] = {}
         self._longest = LOOK
-        self._heard: set[int] = set()  # what woke it the last time
+        self._heard: set[int | None] = set()  # what woke it the last time
 
     def __enter__(self) -> Sleeper:
         return self
@@ -67,12 +153,22 @@ class Sleeper:
     def __exit__(self, *_: object) -> None:
         for fd in self._pidfds.values():
             os.close(fd)
-        self._epoll.close()
+        if self._epoll is not None:
+            self._epoll.close()
+
+    def _open(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = kernel.original("select", "epoll")()
+            if self._bell is not None:
+                self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
+                self._epoll.poll(0)  # what rang before
+                self._is_new = True
+        return self._epoll
 
     def add(self, fd: int, events: int) -> None:
         """Wake also when this descriptor can be read or written."""
         self._others = True
-        self._epoll.register(fd, events)
+        self._open().register(fd, events)
 
     @property
     def late(self) -> bool:
@@ -89,7 +185,7 @@ class Sleeper:
         wanted = set(pids) - {os.getpid()}
         for pid in set(self._pidfds) - wanted:
             fd = self._pidfds.pop(pid)
-            self._epoll.unregister(fd)
+            self._open().unregister(fd)
             os.close(fd)
         for pid in wanted - set(self._pidfds):
             try:
@@ -99,7 +195,7 @@ class Sleeper:
             except OSError:  # no descriptor is free: it looks from time to time
                 continue
             self._pidfds[pid] = fd
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLET)
+            self._open().register(fd, select.EPOLLIN | select.EPOLLET)
         return True
 
     def within(self, seconds: float) -> Sleeper:
@@ -111,92 +207,105 @@ class Sleeper:
         longest, self._longest = self._longest, LOOK
         return longest if self._deadline is None else max(0.0, min(longest, self._deadline - monotonic()))
 
-    def _listen(self, seconds: float = 0.0) -> bool:
-        heard = {fd for fd, _ in self._epoll.poll(seconds)}
-        self._heard |= heard
-        return bool(heard)
+    def _listen(self, seconds: float = 0.0) -> None:
+        self._heard |= {fd for fd, _ in self._open().poll(seconds)}
+
+    def _is_first(self) -> bool:
+        """Is this the first sleep, which is over at once?"""
+        self._open()
+        is_new, self._is_new = self._is_new, False
+        self._heard = {self._bell} if is_new else set()
+        return is_new
 
     def sleep(self) -> None:
         """Sleep, blocking this thread; in a greenlet, only that."""
-        self._heard.clear()
-        hub = _hub()
+        hub, seconds = _hub(), self._seconds()
         if hub is None:
-            self._listen(self._seconds())
-            return
-        greenlet, waits = sys.modules["gevent"].getcurrent(), [True]
-
-        def switch() -> None:
-            if waits[0]:
-                greenlet.switch()
-
-        timer = hub.loop.timer(self._seconds())
-        leader = self._leader(hub)
-        watcher: Any = hub.loop.io(self._epoll.fileno(), 1) if leader is None else None
-        try:
-            timer.start(switch)
-            if leader is not None:
-                leader._followers[later := partial(hub.loop.run_callback, switch)] = None
-                if not self._listen():
+            if not self._is_first():
+                self._listen(seconds)
+        elif (leader := self._leader(hub)) is not None:
+            with self._following(leader) as nap:
+                nap.last(seconds)
+        elif not self._is_first():
+            with _Switch(hub, seconds) as switch, self._leading(hub):
+                watcher: Any = hub.loop.io(self._open().fileno(), 1)
+                try:
+                    watcher.start(switch)
                     hub.switch()
-            else:
-                watcher.start(switch)
-                hub.switch()
-        finally:
-            waits[0] = False
-            timer.close()
-            if leader is not None:
-                leader._followers.pop(later, None)
-            else:
-                watcher.close()
-            self._stop_leading(hub)
-            self._listen()
+                finally:
+                    watcher.close()
 
     async def asleep(self) -> None:
         """Sleep, in a task."""
         import asyncio
 
-        self._heard.clear()
-        loop = asyncio.get_running_loop()
-        woken: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(self._seconds(), _wake, woken)
-        leader = self._leader(loop)
-        try:
-            if leader is not None:
-                leader._followers[later := partial(_wake, woken)] = None
-                if not self._listen():
+        loop, seconds = asyncio.get_running_loop(), self._seconds()
+        if (leader := self._leader(loop)) is not None:
+            with self._following(leader) as nap:
+                await nap.alast(seconds)
+        elif not self._is_first():
+            woken: asyncio.Future[None] = loop.create_future()
+            timer = loop.call_later(seconds, _wake, woken)
+            with self._leading(loop):
+                try:
+                    loop.add_reader(self._open().fileno(), _wake, woken)
                     await woken
-            else:
-                loop.add_reader(self._epoll.fileno(), _wake, woken)
-                await woken
-        finally:
-            timer.cancel()
-            if leader is not None:
-                leader._followers.pop(later, None)
-            else:
-                loop.remove_reader(self._epoll.fileno())
-            self._stop_leading(loop)
-            self._listen()
+                finally:
+                    timer.cancel()
+                    loop.remove_reader(self._open().fileno())
 
-    # The kernel lets no more than 500 epolls that wait for one bell be waited for in their turn. So of those in one
-    # loop that sleep on it, one leads: when that wakes, all do.
+    # Of those in one loop that sleep on the same bell, one leads: when that wakes, all do. The others need no epoll.
+    # (And the kernel lets no more than 500 that wait for one bell be waited for in their turn.)
 
     def _leader(self, loop: Any) -> Sleeper | None:
-        """Whom to follow. None: nobody; we may lead."""
-        leaders = _leaders.setdefault(loop, {})
-        leader = leaders.get(self._bell)
-        if leader is None:
-            if self._bell is not None:
-                leaders[self._bell] = self
-        elif not self._others and self._pidfds.keys() <= leader._pidfds.keys():
-            return leader
-        return None
+        """Whom to follow, if there is one."""
+        leader = _leaders.get(loop, {}).get(self._bell)
+        follows = leader is not None and not self._others and self._pidfds.keys() <= leader._pidfds.keys()
+        return leader if follows else None
 
-    def _stop_leading(self, loop: Any) -> None:
-        leaders = _leaders.get(loop, {})
-        if leaders.get(self._bell) is self:
-            del leaders[self._bell]
-            for wake in list(self._followers):
-                wake()
+    @contextmanager
+    def _following(self, leader: Sleeper) -> Iterator[Nap]:
+        self._heard = set()
+        leader._followers[self] = nap = Nap()
+        try:
+            yield nap
+        finally:
+            leader._followers.pop(self, None)
+
+    @contextmanager
+    def _leading(self, loop: Any) -> Iterator[None]:
+        leaders = _leaders.setdefault(loop, {})
+        if self._bell is not None:
+            leaders.setdefault(self._bell, self)
+        try:
+            yield
+        finally:
+            self._listen()
+            if leaders.get(self._bell) is self:
+                del leaders[self._bell]
+            for follower, nap in list(self._followers.items()):
+                follower._heard |= self._heard
+                nap.end()
+
+
+class _Switch:
+    """What wakes this greenlet: called as `switch`, or after so many seconds."""
+
+    def __init__(self, hub: Any, seconds: float) -> None:
+        self._greenlet: Any = sys.modules["gevent"].getcurrent()
+        self._timer: Any = hub.loop.timer(seconds)
+        self._timer.start(self)
+
+    def __call__(self) -> None:
+        if self._greenlet is not None:
+            self._greenlet.switch()
+
+    def __enter__(self) -> _Switch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._greenlet = None
+        self._timer.close()
 
 
 _leaders: weakref.WeakKeyDictionary[Any, dict[int | None, Sleeper]] = weakref.WeakKeyDictionary()  # by loop and bell
