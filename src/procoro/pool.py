@@ -208,7 +208,7 @@ class Pool:
             finally:
                 self._adding = within
                 if batch is not None and not batch.announced:  # also if a handler raised
-                    self._conductor.post(self._fetch)
+                    self._conductor.gather(SUBMITS, self._fetch)
                     batch.announced = True  # a handler may have raised before: then the next submit does it
         return result
 

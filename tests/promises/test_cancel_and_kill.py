@@ -136,7 +136,7 @@ def test_a_call_is_cancelled_though_others_are_just_being_submitted(method: str,
 
         monkeypatch.setattr(pool, "_open_batch", slow)
         other = threading.Thread(target=lambda: pool.submit(len, "x"))
-        pool._conductor.post(lambda: within.wait(PATIENCE))
+        pool._conductor.crank.post(lambda: within.wait(PATIENCE))
         result = pool.submit(abs, -2)
         other.start()
         within.wait(PATIENCE)

@@ -93,6 +93,7 @@ class Conductor:
         self.ended = Flag()
         self.takes_calls = True  # until it is given up or has ended
         self.behind = False  # are there calls that could not be fetched so far?
+        self._gathering: tuple[int, Callable[[], None]] | None = None  # the lane of calls that gather; fetches them
         obeyed = model != "threads"
         self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, obeyed)
         self._events: deque[m.Event] = deque()
@@ -137,12 +138,31 @@ class Conductor:
         self._open(opened, StreamSide(function, shape, sink), None)
 
     def tell(self, event: m.Event) -> None:
-        """Tell the scheduler something."""
-        self.crank.post(lambda: self._events.append(event))
+        """Tell the scheduler something, behind the calls that were handed in before."""
+        self.crank.post(lambda: self._told(event))
 
-    def post(self, call: Callable[[], None]) -> None:
-        """Let the crank's thread do this, before it turns the pool."""
-        self.crank.post(call)
+    def _told(self, event: m.Event) -> None:
+        self._fetch()
+        self._events.append(event)
+
+    def gather(self, lane: int, fetch: Callable[[], None]) -> None:
+        """Have calls fetched that have been handed in: at once, or else when none waits in their lane any more.
+
+        Each fetch costs the crank as much as twenty calls. If it fetched few at a time while others wait, it would
+        fall behind, keep the interpreter's lock from who hands them in, and so find but few the next time, too.
+        """
+
+        def begin() -> None:
+            self._gathering = lane, fetch
+            if self.ended.is_set():
+                self._fetch()
+
+        self.crank.post(begin)
+
+    def _fetch(self) -> None:
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            gathering[1]()
 
     def supply(self, stream: int, items: Any, nbytes: int) -> None:
         """Inputs have been pulled."""
@@ -192,6 +212,7 @@ class Conductor:
 
     def _question(self, event: m.Cancelled) -> None:
         """In the crank's thread. The call may be among those that are still to be fetched."""
+        self._fetch()
         if self.behind and not self.ended.is_set():
             self.crank.call_later(AGAIN, lambda: self._question(event))
         else:
@@ -244,10 +265,14 @@ class Conductor:
         return due
 
     def _run_events(self, now: float) -> None:
-        while self._events:
-            effects = self._scheduler.handle(self._events.popleft(), now)
-            if effects:
-                self._perform(effects)
+        while True:
+            while self._events:
+                effects = self._scheduler.handle(self._events.popleft(), now)
+                if effects:
+                    self._perform(effects)
+            if self._gathering is None or self._scheduler.has_waiting(self._gathering[0]):
+                return
+            self._fetch()
 
     def _perform(self, effects: list[m.Effect]) -> None:
         for effect in effects:
@@ -336,6 +361,7 @@ class Conductor:
         self.crank.remove(self)
         self.library.close()
         self.ended.set()
+        self._fetch()
         for answer in self._answers.values():
             answer(False)
         self.crank.call_later(LINGER, self.crank.release)

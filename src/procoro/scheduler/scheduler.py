@@ -188,6 +188,10 @@ class Scheduler:
                 return True
         return False
 
+    def has_waiting(self, lane: int) -> bool:
+        """Do calls of this lane wait for a worker?"""
+        return lane in self.backlog.waiting
+
     def _do(self, effect: Effect) -> None:
         self._effects.append(effect)
 
