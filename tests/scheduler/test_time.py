@@ -148,9 +148,10 @@ def test_all_workers_share_the_window_of_a_bounded_stream() -> None:
     pool = Clockwork(8, lambda stream, number: 1e-6)
     pool.map(1, 200_000, window=True)
     pool.run()
-    # Nobody consumes: what fits into the window is run, by all.
-    assert len(pool.delivered) == MOST_ITEMS
-    assert max(sent.count for sent in pool.sent) <= 4096 / (2 * 8)
+    # Nobody consumes: what fits into the window, in whole packets, is run by all.
+    packet = 4096 // (2 * 8)
+    assert MOST_ITEMS - packet < len(pool.delivered) <= MOST_ITEMS
+    assert max(sent.count for sent in pool.sent) <= packet
 
 
 def test_bounded_streams_share_the_window() -> None:
@@ -160,12 +161,26 @@ def test_bounded_streams_share_the_window() -> None:
         pool.map(stream, 20_000, window=True)
     pool.run()
     done = Counter(stream for stream, _ in pool.delivered)
-    assert min(done.values()) == max(done.values()) == MOST_ITEMS // 10
+    share = MOST_ITEMS // 10
+    assert share - share // 4 < min(done.values()) and max(done.values()) <= share
     for _ in range(50):
         for stream in done:
             pool.tell(m.Consumed(stream, 100, 800))
             pool.run()
     assert len(pool.sent) < len(pool.delivered) / 10, "not one by one"
+
+
+def test_a_bounded_stream_that_is_consumed_item_by_item_does_not_get_them_so() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    for stream in range(1, 11):
+        pool.map(stream, 20_000, window=True)
+    pool.run()
+    sent, delivered = len(pool.sent), len(pool.delivered)
+    for _ in range(2000):
+        for stream in range(1, 11):
+            pool.tell(m.Consumed(stream, 1, 8))
+            pool.run()
+    assert len(pool.sent) - sent < (len(pool.delivered) - delivered) / 50
 
 
 def test_a_consumer_that_comes_back_is_served_on() -> None:

@@ -17,12 +17,13 @@ from procoro.calls import Piece
 class Lane:
     """One party among which the workers are shared."""
 
-    __slots__ = ("number", "pieces", "served", "streams", "waiting")
+    __slots__ = ("number", "pieces", "served", "since", "streams", "waiting")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.streams = 0
         self.served = 0.0  # seconds of work: done for it, or expected of what was sent
+        self.since = 0  # which of all that ever began to wait it is; 0: it does not
         self.pieces: list[Piece] = []  # by stream and number: in the order in which they were handed in
         self.waiting = 0  # calls in pieces
 
@@ -33,6 +34,8 @@ class Backlog:
     def __init__(self) -> None:
         self.lanes: dict[int, Lane] = {}
         self.waiting: dict[int, Lane] = {}  # those with calls
+        self._turns: list[tuple[float, int, Lane]] = []  # a heap, by served and since; those of the past do not count
+        self._began = 0  # how often a lane has begun to wait
         self._lane_of: dict[int, Lane] = {}  # by stream
         self._reached = 0.0  # what the lane that came last had been served
         self._later: list[tuple[float, int, Piece]] = []  # retries that are not yet due
@@ -65,16 +68,27 @@ class Backlog:
         if not lane.pieces:
             lane.served = max(lane.served, self._reached)
             self.waiting[lane.number] = lane
+            self._began += 1
+            lane.since = self._began
+            heapq.heappush(self._turns, (lane.served, lane.since, lane))
         lane.waiting += piece.count
         return lane
 
     def next_lane(self, passed_over: Sequence[Lane] = ()) -> Lane | None:
         """The lane whose turn it is, among those with calls."""
-        best = None
-        for lane in self.waiting.values():
-            if (best is None or lane.served < best.served) and lane not in passed_over:
-                best = lane
-        return best
+        turns, aside = self._turns, []
+        chosen = None
+        while turns and chosen is None:
+            served, since, lane = turns[0]
+            if since != lane.since or served != lane.served:
+                heapq.heappop(turns)
+            elif lane in passed_over:
+                aside.append(heapq.heappop(turns))
+            else:
+                chosen = lane
+        for turn in aside:
+            heapq.heappush(turns, turn)
+        return chosen
 
     def take(self, lane: Lane, most: int) -> Piece:
         """Up to `most` calls off the head of a lane."""
@@ -90,8 +104,9 @@ class Backlog:
 
     def _taken(self, lane: Lane, count: int) -> None:
         lane.waiting -= count
-        if not lane.waiting:
-            self.waiting.pop(lane.number, None)
+        if not lane.waiting and lane.since:
+            del self.waiting[lane.number]
+            lane.since = 0
 
     def charge(self, stream: int, seconds: float) -> None:
         """So much work was sent or done for a stream beyond what was expected (negative: less)."""
@@ -99,6 +114,8 @@ class Backlog:
         if lane is None:
             return
         lane.served += seconds
+        if lane.since:
+            heapq.heappush(self._turns, (lane.served, lane.since, lane))
         if len(self.waiting) == (lane.number in self.waiting):
             self._reached = max(self._reached, lane.served)  # nobody else wanted it: nothing is owed
 

@@ -209,7 +209,8 @@ class Streams:
         wanted = min(level - at_hand, items)
         if wanted > size:
             wanted -= wanted % size  # whole packets, no crumbs
-        if wanted > 0 and (wanted >= size or at_hand == 0):
+        # No crumbs for who has something: each would come back as crumbs again (Clark, 1982: silly window syndrome).
+        if wanted > 0 and (wanted >= size or not (stream.items if stream.window else at_hand)):
             self._ask(stream, wanted, nbytes)
             self._do(Pull(number, wanted, nbytes))
             return True
