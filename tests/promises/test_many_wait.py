@@ -3,17 +3,22 @@ next to no descriptor."""
 
 import asyncio
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from procoro import Barrier, BoundedSemaphore, Condition, Event, Lock, Queue, RLock, Semaphore
+from procoro.ipc.line import Lines, Place
 from procoro.ipc.mutex import Mutex
+from procoro.ipc.waiting import wait
+from tests.gate import Gate
+from tests.promises import shares
 from tests.promises.conftest import Script
 from tests.promises.forks import PATIENCE, Fork
-from tests.promises.looks import wait_until
 from tests.promises.waits import Run, every_loop
 
 MANY = 300
@@ -187,21 +192,145 @@ def test_one_who_leaves_the_line_holds_nobody_up(make: Any, who: int, how: str, 
     assert had == [number for number in range(5) if number != who]
 
 
-def test_one_in_a_loop_that_has_stopped_holds_nobody_up_for_long() -> None:
-    lock, stopped = Lock(), asyncio.new_event_loop()
+@pytest.mark.parametrize("closed", [False, True])
+def test_one_in_a_loop_that_does_not_run_holds_nobody_up(closed: bool) -> None:
+    lock, stopped, queue = Lock(), asyncio.new_event_loop(), Queue[int]()
     assert lock.acquire()
-    first = stopped.create_task(lock.aacquire())
+    waiting = [stopped.create_task(lock.aacquire()), stopped.create_task(queue.aget())]
     stopped.run_until_complete(asyncio.sleep(0.01))
-    others = [threading.Thread(target=lambda: lock.acquire() and lock.release()) for _ in range(3)]
-    for other in others:
-        other.start()
-    wait_until(lambda: len(lock._line) == 4, "all wait")
+    if closed:
+        stopped.close()
     lock.release()
-    for other in others:
-        other.join(PATIENCE)
-        assert not other.is_alive()
-    assert stopped.run_until_complete(first)
-    stopped.close()
+    queue.put(1)
+    assert lock.acquire(timeout=0) and queue.get(timeout=0) == 1
+    lock.release()
+    assert asyncio.run(lock.aacquire(0))
+    lock.release()
+    if not closed:
+        queue.put(2)
+        assert stopped.run_until_complete(asyncio.gather(*waiting)) == [True, 2]
+        lock.release()
+        stopped.close()
+    for task in waiting:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", ["acquire", "get"])
+def test_a_timeout_is_not_held_up_by_a_loop_that_is_busy(method: str) -> None:
+    lock, queue, waits, over = Lock(), Queue[int](), threading.Event(), threading.Event()
+    lock.acquire()
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(lock.aacquire()), asyncio.create_task(queue.aget())]
+        await asyncio.sleep(0.01)
+        waits.set()
+        over.wait(PATIENCE)  # blocks it
+        for task in tasks:
+            task.cancel()
+
+    blocked = threading.Thread(target=asyncio.run, args=(main(),))
+    blocked.start()
+    waits.wait(PATIENCE)
+    release = threading.Timer(0.1, lock.release if method == "acquire" else lambda: queue.put(1))
+    release.start()
+    assert lock.acquire(timeout=0.5) if method == "acquire" else queue.get(timeout=0.5) == 1
+    over.set()
+    blocked.join(PATIENCE)
+    release.join(PATIENCE)
+
+
+def test_who_waits_for_seconds_waits_in_the_line(fork: Fork, gate: Gate) -> None:
+    """What a sleeper does after a while, to look by itself, costs the others nothing."""
+    lock, order = Lock(), []
+    child = fork(shares.hold, lock, gate)
+    gate.reached()
+
+    async def take(number: int) -> None:
+        async with lock:
+            order.append(number)
+
+    async def main() -> None:
+        before = descriptors()
+        tasks = [asyncio.create_task(take(number)) for number in range(MANY)]
+        await asyncio.sleep(2.5)
+        assert descriptors() - before < 5
+        gate.open()
+        await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
+
+    asyncio.run(main())
+    assert order == list(range(MANY))
+    child.result()
+
+
+def test_a_try_of_another_thread_puts_nobody_to_sleep(fork: Fork, gate: Gate) -> None:
+    """While it tries, it looks as if this process had the lock."""
+    lock = Lock()
+    child = fork(shares.hold, lock, gate)
+    gate.reached()
+    over = threading.Event()
+
+    def try_again_and_again() -> None:
+        while not over.is_set():
+            assert not lock.acquire(block=False)
+
+    tries = threading.Thread(target=try_again_and_again)
+    tries.start()
+    took = []
+
+    async def take() -> None:
+        async with lock:
+            over.set()
+            began = took.pop()
+            took.append(time.monotonic() - began)
+
+    async def main() -> None:
+        task = asyncio.create_task(take())
+        await asyncio.sleep(0.3)
+        took.append(time.monotonic())
+        over.set()
+        tries.join(PATIENCE)
+        gate.open()
+        await task
+
+    asyncio.run(main())
+    child.result()
+    assert took[0] < 0.5
+
+
+@pytest.mark.parametrize("run", [asyncio.run])
+def test_a_signal_handler_wakes_the_loop(run: Run[None]) -> None:
+    lock = Lock()
+
+    async def main() -> None:
+        lock.acquire()
+        signal.signal(signal.SIGUSR1, lambda *_: lock.release())
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        began = time.monotonic()
+        assert await lock.aacquire()
+        assert time.monotonic() - began < 0.6
+
+    try:
+        run(main())
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+
+def test_one_whose_frame_is_gone_holds_nobody_up() -> None:
+    """An exception of a signal handler may hit it between two steps."""
+    lines = Lines()
+
+    async def main() -> None:
+        gone, next_one = Place(lines, None), Place(lines, None)
+        await gone.asleep()
+        task = asyncio.create_task(wait(next_one.coming_first()))
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        del gone
+        await asyncio.wait_for(task, 0.5)
+        next_one.__exit__()
+
+    asyncio.run(main())
+    assert not lines
 
 
 def test_an_rlock_is_taken_again_while_others_wait() -> None:

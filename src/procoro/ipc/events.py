@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from procoro import arguments
 from procoro.errors import NotHeld
-from procoro.ipc.line import Line
+from procoro.ipc.line import Lines
 from procoro.ipc.locks import PAGE, Acquired, Guarded, Lock, RLock, current
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
@@ -103,8 +103,8 @@ class Condition(Acquired, Shared):
         (self._inner,) = parts
 
     @property
-    def _line(self) -> Line:  # type: ignore[override]
-        return self._inner._line
+    def _lines(self) -> Lines:  # type: ignore[override]
+        return self._inner._lines
 
     def _is_ours(self) -> bool:
         return self._inner._is_ours()

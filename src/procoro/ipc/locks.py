@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from procoro import arguments
 from procoro.errors import NotHeld
 from procoro.ipc import mutex, shared
-from procoro.ipc.line import Line, Place
+from procoro.ipc.line import Lines, Place
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
@@ -31,7 +31,7 @@ LOOKS = 40  # for a permit, before one sleeps: many are held for microseconds, a
 class Acquired:
     """What is acquired and released, by `with` and `async with`."""
 
-    _line: Line  # of this process's threads, tasks and greenlets
+    _lines: Lines
 
     def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
         """Take it, waiting up to `timeout` seconds (None: as long as it takes); `block=False`: only if it is free.
@@ -41,12 +41,12 @@ class Acquired:
         deadline = deadline_of(timeout)
         if not block:
             return self._at_once()
-        return ((not self._line or self._may_pass()) and self._at_once()) or sleep_until(self._acquiring(deadline))
+        return ((not self._lines or self._may_pass()) and self._at_once()) or sleep_until(self._acquiring(deadline))
 
     async def aacquire(self, timeout: float | None = None) -> bool:
         """As `acquire`, to be awaited: the event loop goes on meanwhile."""
         deadline = deadline_of(timeout)
-        return ((not self._line or self._is_ours()) and self._at_once()) or await wait(self._acquiring(deadline))
+        return ((not self._lines or self._is_ours()) and self._at_once()) or await wait(self._acquiring(deadline))
 
     def release(self) -> None:
         """Let it go."""
@@ -63,17 +63,17 @@ class Acquired:
         return False
 
     def _may_pass(self) -> bool:
-        """May one who comes have it before those who stand in the line?"""
+        """May one who comes have it before those who stand in a line?"""
         return may_block() or self._is_ours()
 
     def __enter__(self) -> bool:
-        return ((not self._line or self._may_pass()) and self._at_once()) or sleep_until(self._acquiring(None))
+        return ((not self._lines or self._may_pass()) and self._at_once()) or sleep_until(self._acquiring(None))
 
     def __exit__(self, *_: object) -> None:
         self.release()
 
     async def __aenter__(self) -> bool:
-        return ((not self._line or self._is_ours()) and self._at_once()) or await wait(self._acquiring(None))
+        return ((not self._lines or self._is_ours()) and self._at_once()) or await wait(self._acquiring(None))
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
@@ -94,7 +94,7 @@ class Lock(Acquired, Shared):
 
     def _prepare(self) -> None:
         self._mutex = Mutex(self, BYTE, MUTEX)
-        self._line = self._mutex.line
+        self._lines = self._mutex.lines
 
     def _at_once(self) -> bool:
         return self._mutex.acquire_at_once()
@@ -252,7 +252,7 @@ class Semaphore(Acquired, Guarded):
     def _prepare(self) -> None:
         super()._prepare()
         self._table = Table(self._words, self.HOLDERS)
-        self._line = Line()
+        self._lines = Lines()
 
     def _free(self) -> int:
         """How many permits are free: for who does not hold the mutex, more or less."""
@@ -283,7 +283,7 @@ class Semaphore(Acquired, Guarded):
         True: it is held.
         """
         deadline = deadline_of(timeout)
-        taken = (not block or not self._line or self._may_pass()) and self._at_once()
+        taken = (not block or not self._lines or self._may_pass()) and self._at_once()
         return taken or sleep_until(self._acquiring(deadline) if block else self._acquiring_now())
 
     def _at_once(self) -> bool:
@@ -307,13 +307,12 @@ class Semaphore(Acquired, Guarded):
 
     def _acquiring(self, deadline: float | None) -> Waiting[bool]:
         table = self._table
-        looks = not self._line and any(table.pid(entry) != shared.pid for entry in table.entries())
+        looks = not self._lines and any(table.pid(entry) != shared.pid for entry in table.entries())
         for _ in range(LOOKS if looks else 0):
             if self._free() > 0 and self._at_once():
                 return True
-        with Place(self._line, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
-            if not (yield from place.coming_first()):
-                return False
+        with Place(self._lines, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
+            yield from place.coming_first()
             while True:
                 # Whether the holders live is asked outside the mutex: it takes ten times as long as all that is done
                 # within, and others would find it taken, and lie down to sleep.

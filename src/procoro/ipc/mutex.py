@@ -20,7 +20,7 @@ from time import monotonic_ns
 
 from procoro import kernel
 from procoro.ipc import shared, waiting
-from procoro.ipc.line import Line, Place
+from procoro.ipc.line import Lines, Place
 from procoro.ipc.shared import SETLK, Shared, lock_of
 from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting
 
@@ -38,7 +38,7 @@ kernel.accept_barriers()
 class Mutex:
     """One lock on a byte (None: the file) and six words of a shared object.
 
-    Not fair: whoever comes at the right time has it. Those of one process who wait do so in a line.
+    Not fair: whoever comes at the right time has it. Tasks of one loop that wait for it stand in a line.
     """
 
     __slots__ = (
@@ -53,13 +53,13 @@ class Mutex:
         "_words",
         "former",
         "held",
-        "line",
+        "lines",
     )
 
     def __init__(self, owner: Shared, byte: int | None, word: int) -> None:
         self._byte, self._bell = byte, owner._bell
         self._words = owner._words[word : word + WORDS]
-        self.line = Line()  # of this process
+        self.lines = Lines()
         self._use(owner._file)
         self._woken = 0  # the sleep for which we rang last
         self._biased = False
@@ -99,6 +99,8 @@ class Mutex:
                 return True
         except BUSY:
             self.held = False
+            if self.lines:  # who looked meanwhile, saw that we have it
+                self.lines.call()
             return False
         except BaseException:  # of a signal handler
             if self._biased:
@@ -110,6 +112,8 @@ class Mutex:
             raise
         self._free()
         self.held = self._biased
+        if self.lines and not self.held:
+            self.lines.call()
         return self._biased
 
     def _enter(self) -> bool:
@@ -161,8 +165,8 @@ class Mutex:
             self.held = False
             if words[SLEEP] != self._woken:
                 self._wake()
-            if self.line:
-                self.line.call()
+            if self.lines:
+                self.lines.call()
             return
         words[HOLDER] = 0
         try:
@@ -171,8 +175,8 @@ class Mutex:
             self.held = False
             if words[SLEEP] != self._woken:
                 self._wake()
-            if self.line:
-                self.line.call()
+            if self.lines:
+                self.lines.call()
 
     def _wake(self) -> None:
         """Ring once for each time that somebody lies down to sleep: it is heard 50 µs later."""
@@ -183,14 +187,13 @@ class Mutex:
     def acquiring(self, deadline: float | None) -> Waiting[bool]:
         """Take it, waiting for it as long as need be. False: the deadline came first."""
         words = self._words
-        for _ in range(0 if self.held or self.line else SPINS):
+        for _ in range(0 if self.held or self.lines else SPINS):
             if not words[HOLDER] and self.acquire_at_once():
                 return True
-        with Place(self.line, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
-            if not (yield from place.coming_first()):
-                return False
+        with Place(self.lines, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
+            yield from place.coming_first()
             while True:
-                if self.held:  # by another of ours: it calls us
+                if self.held and place.is_taken:  # another of ours has it, who will call us
                     if place.late:
                         return False
                     yield place

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from procoro import kernel
 from procoro.errors import ConsumerDied, QueueAbandoned, QueueShutDown
 from procoro.ipc import items
-from procoro.ipc.line import Line, Place
+from procoro.ipc.line import Lines, Place
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
@@ -98,7 +98,7 @@ class SimpleQueue(Shared, Generic[T]):
         self._closed = False
         self._writer = Mutex(self, None, WRITER)
         self._reader = Mutex(self, 1, READER)
-        self._putters, self._getters = Line(), Line()  # of this process
+        self._putters, self._getters = Lines(), Lines()
         # The next item's number, its place and its ring: right for as long as no other process has put (or taken) one.
         self._tail = self._head = -1, 0, Ring(8 * self.WORDS, self._more)
         self._put_once = self._taken_once = 0  # as we last saw the counts of the other side: they only grow
@@ -237,9 +237,9 @@ class SimpleQueue(Shared, Generic[T]):
             if not self.full():
                 break
         with Place(self._putters, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
-            if not (yield from place.coming_first()):
-                raise Full
+            yield from place.coming_first()
             while True:
+                self._check_open()
                 if not (yield from self._turn(self._writer, deadline)):
                     raise Full
                 if self._append_at_once(packed):
@@ -368,9 +368,9 @@ class SimpleQueue(Shared, Generic[T]):
                 if packed is not None:
                     return packed
         with Place(self._getters, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
-            if not (yield from place.coming_first()):
-                raise Empty
+            yield from place.coming_first()
             while True:
+                self._check_open()
                 if not (yield from self._turn(self._reader, deadline)):
                     raise Empty
                 try:

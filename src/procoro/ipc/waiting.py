@@ -15,7 +15,6 @@ import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -59,7 +58,7 @@ def deadline_of(timeout: float | None) -> float | None:
 
 
 class Nap:
-    """A wait that another thread, task or greenlet of this process ends, also if it has not begun."""
+    """A task's or a greenlet's wait that another of this process ends, also if it has not begun."""
 
     __slots__ = ("_end", "_ended")
 
@@ -77,35 +76,25 @@ class Nap:
             end()
 
     def last(self, seconds: float) -> None:
-        """Until it is ended, or so long; blocking this thread, in a greenlet only that."""
-        hub = _hub()
+        """Until it is ended, or so long. For greenlets."""
+        hub = hub_to_wait_in()
         try:
-            if hub is None:
-                self._last(seconds)
-                return
             with _Switch(hub, seconds) as switch:
-                self._end = partial(hub.loop.run_callback_threadsafe, switch)
+
+                def end() -> None:
+                    try:
+                        hub.loop.run_callback_threadsafe(switch)
+                    except ValueError:  # it is destroyed
+                        pass
+
+                self._end = end
                 if not self._ended:
                     hub.switch()
         finally:
             self._begin_anew()
 
-    def _last(self, seconds: float) -> None:
-        lock = kernel.original("_thread", "allocate_lock")()
-        lock.acquire()
-
-        def end() -> None:
-            try:
-                lock.release()
-            except RuntimeError:  # for a second time
-                pass
-
-        self._end = end
-        if not self._ended:
-            lock.acquire(timeout=seconds)
-
     async def alast(self, seconds: float) -> None:
-        """As `last`, in a task."""
+        """As `last`, for tasks."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -113,7 +102,8 @@ class Nap:
         timer = loop.call_later(seconds, _wake, woken)
 
         def end() -> None:
-            if asyncio._get_running_loop() is loop:
+            # In a signal handler, its thread may sleep in the loop's `select`, which goes on after it.
+            if asyncio._get_running_loop() is loop and asyncio.current_task(loop) is not None:
                 _wake(woken)
                 return
             try:
@@ -219,7 +209,7 @@ class Sleeper:
 
     def sleep(self) -> None:
         """Sleep, blocking this thread; in a greenlet, only that."""
-        hub, seconds = _hub(), self._seconds()
+        hub, seconds = hub_to_wait_in(), self._seconds()
         if hub is None:
             if not self._is_first():
                 self._listen(seconds)
@@ -316,7 +306,7 @@ def _wake(woken: Any) -> None:
         woken.set_result(None)
 
 
-def _hub() -> Any:
+def hub_to_wait_in() -> Any:
     """gevent's hub, if this thread has one that could run others meanwhile."""
     gevent: Any = sys.modules.get("gevent._hub_local")
     hub = None if gevent is None else gevent.get_hub_if_exists()
@@ -325,7 +315,7 @@ def _hub() -> Any:
 
 def may_block() -> bool:
     """Does nobody wait for this thread but who called?"""
-    return "gevent._hub_local" not in sys.modules or _hub() is None
+    return "gevent._hub_local" not in sys.modules or hub_to_wait_in() is None
 
 
 def block(waiting: Waiting[T]) -> T:
