@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from procoro import Server
-from tests.server.clients import connect
+from procoro import Queue, Server
+from procoro.server import tasks
+from tests.server.clients import connect, receive_all
 from tests.server.looks import server_of, sums, wait_for_open
 
 PATIENCE = 20
@@ -102,6 +103,62 @@ def test_what_was_sent_last_is_taken_though_slowly() -> None:
             got += len(data)
         assert got == SIZE
         stopping.join(PATIENCE)
+
+
+def linger_briefly() -> None:
+    """As an `on_start`: in the worker."""
+    tasks.LINGER = 1.0
+
+
+class FillsUp:
+    """Sends until the kernel takes no more, and a little beyond that; tells how much that was."""
+
+    def __init__(self, raises: bool = False) -> None:
+        self.sent: Queue[int] = Queue()
+        self.raises = raises
+
+    async def __call__(self, conn: Any) -> None:
+        conn.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        size = 0
+        while not conn._transport.get_write_buffer_size():
+            await conn.sendall(bytes(8192))
+            await asyncio.sleep(0.01)
+            size += 8192
+        await conn.sendall(bytes(32768))
+        self.sent.put(size + 32768)
+        if self.raises:
+            raise LookupError("what came next was not found")
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_who_takes_something_is_not_given_up(raises: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """However long it needs for all."""
+    handler = FillsUp(raises)
+    with (
+        Server(handler, port=0, processes=1, on_start=linger_briefly) as server,
+        socket.socket() as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # else its kernel takes much for it
+        client.connect(server.addresses[0])
+        size = handler.sent.get(timeout=PATIENCE)
+        got = 0
+        until = time.monotonic() + 4.0
+        while time.monotonic() < until:
+            got += len(client.recv(1000))
+            time.sleep(0.05)
+        assert got + len(receive_all(client)) == size
+
+
+def test_who_takes_nothing_sees_that_it_has_not_got_all() -> None:
+    handler = FillsUp()
+    with (
+        Server(handler, port=0, processes=1, on_start=linger_briefly) as server,
+        connect(server.addresses[0]) as client,
+    ):
+        handler.sent.get(timeout=PATIENCE)
+        wait_for_open(server, 0)
+        with pytest.raises(ConnectionResetError):
+            receive_all(client)
 
 
 def reads_a_number(conn: socket.socket) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
+from procoro import Event, Server
 from tests.promises.looks import wait_until
 from tests.server import clients
 from tests.server.clients import ask, connect, is_closed, receive_all, tell
@@ -300,3 +301,26 @@ def test_by_a_unix_socket(kind: str, certified: Certified) -> None:
     ):
         assert ask(client) == b"hello"
         assert isinstance(client, socket.socket)
+
+
+class SendsMuch:
+    """And says when that is done."""
+
+    def __init__(self, sent: Event, size: int) -> None:
+        self.sent, self.size = sent, size
+
+    async def __call__(self, conn: Any) -> None:
+        await conn.sendall(bytes(self.size))
+        self.sent.set()
+
+
+def test_sendall_waits_for_who_does_not_take_it(certified: Certified) -> None:
+    """It gave all to TLS at once, which took it."""
+    size, sent = 20_000_000, Event()
+    server = Server(SendsMuch(sent, size), port=0, processes=1, **certified.issue())
+    with server, certified.connect(server.addresses[0]) as client:
+        assert not sent.wait(1.0)
+        got = 0
+        while got < size:
+            got += len(client.recv(1 << 16))
+        assert sent.wait(5.0)

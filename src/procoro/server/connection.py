@@ -10,13 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from procoro.server import counters
-from procoro.server.receiving import QUIET, arrived, shut_receiving, untaken
+from procoro.server.receiving import QUIET, arrived, reset_at_close, shut_receiving, untaken
 
 if TYPE_CHECKING:
     from procoro.server.tasks import Tasks
 
 HIGH = 256 * 1024  # bytes that wait to be received, above which no more are read from the socket
 CHUNK = 64 * 1024
+SLICE = 64 * 1024  # bytes that are given to TLS at a time
 CRUMB = 1024  # chunks that are smaller are gathered: each would cost more memory than it holds
 
 
@@ -259,6 +260,11 @@ class Connection(asyncio.Protocol):
             raise self._loss()
         if type(data) is not bytes:  # who gave it may change it before it is sent
             data = memoryview(data).tobytes()
+        if len(data) > SLICE and self._tasks.is_secure:
+            # TLS takes whatever it is given, and tells only then that the other side does not.
+            for start in range(0, len(data), SLICE):
+                await self.sendall(data[start : start + SLICE])
+            return
         self._cells[counters.SENT] += len(data)
         self._transport.write(data)  # type: ignore[union-attr]  # else it is lost
         if self._writers is not None:
@@ -289,16 +295,22 @@ class Connection(asyncio.Protocol):
             return True
         return self._writers is not None and self._unsent >= before > 0
 
-    def is_sending(self) -> bool:
-        """Has the other side not taken all that was sent?"""
+    def left(self) -> int:
+        """Bytes that were sent, and that the other side has not taken."""
         if self.is_gone():
-            return False
-        return self._transport.get_write_buffer_size() > 0 or untaken(self.fileno()) > 0  # type: ignore[union-attr]
+            return 0
+        return self._transport.get_write_buffer_size() + untaken(self.fileno())  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Close it, when what was sent has been taken. Done when the handler returns, too."""
         if self._transport is not None:
             self._transport.close()
+
+    def reset(self) -> None:
+        """Close it now; the other side is to see that it has not got all."""
+        if (fd := self.fileno()) >= 0:
+            reset_at_close(fd)
+        self.abort()
 
     def abort(self) -> None:
         """Close it now."""

@@ -1,10 +1,11 @@
-"""How a connection's receiving ends when its worker is to end: what has arrived is still received, and then no more."""
+"""How a connection ends: what has arrived is still received; what was sent is taken, or it is seen that it was not."""
 
 from __future__ import annotations
 
 import _socket
 import fcntl
 import os
+import struct
 import sys
 import termios
 
@@ -37,6 +38,20 @@ def shut_receiving(fd: int) -> None:
         return
     try:
         copy.shutdown(_socket.SHUT_RD)
+    except OSError:
+        pass  # it is gone
+    finally:
+        copy.close()
+
+
+def reset_at_close(fd: int) -> None:
+    """Let the other side see, when this socket is closed, that it has not got all."""
+    try:
+        copy = _socket.socket(fileno=os.dup(fd))
+    except OSError:  # it is closed, or no descriptor is free
+        return
+    try:
+        copy.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, 0))
     except OSError:
         pass  # it is gone
     finally:

@@ -16,7 +16,7 @@ from procoro.server.receiving import FRESH
 from procoro.worker import copies
 
 LOOK = 0.5  # seconds between two looks for connections whose time is up
-LINGER = 30.0  # seconds in which the other side is to take what was sent last
+LINGER = 30.0  # seconds in which the other side is to take something of what was sent last
 CLEAN_UP = 5.0  # seconds that a handler is given to end, before it is cancelled again
 
 
@@ -38,7 +38,8 @@ class Tasks:
         self._context = None if job.certificates is None else job.certificates.context()
         self.now = monotonic()  # as of the last look
         self._connections: set[Connection] = set()  # open ones, and those whose handlers still run
-        self._lingering: dict[Connection, float] = {}  # whose handler has returned, and until when they may stay
+        # Whose handler has returned: bytes left at the last look, and until when something of them is to be taken
+        self._lingering: dict[Connection, tuple[int, float]] = {}
         self._addresses = Addresses(job.settings.max_per_address)
         self._servers: list[asyncio.Server] = []
         self._accepting: asyncio.Task[None] | None = None
@@ -144,13 +145,14 @@ class Tasks:
             if not (ended or (isinstance(error, ConnectionError) and connection.is_lost())):
                 failed = error
                 self.cells[counters.ERRORS] += 1
-            connection.abort()
+            if not isinstance(error, Exception):
+                connection.abort()
         connection.task = None
         connection.close()
         if connection.is_gone():
             self.closed(connection)
         else:
-            self._lingering[connection] = monotonic() + LINGER
+            self._lingering[connection] = -1, monotonic() + LINGER
         self.job.log_end(connection.peername, failed, monotonic() - connection.began)
         failed = None  # in a circle with its traceback
 
@@ -192,13 +194,20 @@ class Tasks:
             due = self.loop.time() + LOOK
             self.now = monotonic()
             self._accept_again()
-            for connection in [one for one, until in self._lingering.items() if self.now > until]:
-                connection.abort()
+            self._look_at_the_lingering()
             if self.settings.idle_timeout is None and self.settings.handler_timeout is None:
                 continue
             for connection in list(self._connections):
                 if connection.is_handled() and self._is_over(connection):
                     self._cancel(connection)
+
+    def _look_at_the_lingering(self) -> None:
+        for connection, (before, until) in list(self._lingering.items()):
+            left = connection.left()
+            if left != before:
+                self._lingering[connection] = left, self.now + LINGER
+            elif self.now > until:
+                connection.reset()
 
     def _is_over(self, connection: Connection) -> bool:
         """Is its time up?"""
@@ -237,7 +246,7 @@ class Tasks:
         while self._connections:  # what was sent last is being taken
             self._emptied = self.loop.create_future()
             await asyncio.wait([self._emptied], timeout=1.0)
-            if self.loop.time() >= until or not any(connection.is_sending() for connection in self._connections):
+            if self.loop.time() >= until or not any(connection.left() for connection in self._connections):
                 break
 
 
