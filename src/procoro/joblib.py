@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -19,6 +18,7 @@ from joblib import cpu_count, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from procoro.executor import Executor
+from procoro.worker.state import set_environment
 
 
 def register_procoro() -> None:
@@ -81,10 +81,6 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
 
 
-def _limit_threads(environment: dict[str, str]) -> None:
-    os.environ.update(environment)  # before a library that has threads is imported
-
-
 def _run(batch: Callable[[], Any]) -> Any:
     return batch()
 
@@ -100,6 +96,6 @@ def _executor(workers: int, environment: dict[str, str], options: dict[str, Any]
         if _kept[0] == wanted and _kept[1]._is_open():
             return _kept[1]
         _kept[1].shutdown(wait=False)
-    executor = Executor(workers, initializer=_limit_threads, initargs=(environment,), **options)
+    executor = Executor(workers, initializer=set_environment, initargs=(environment,), **options)
     _kept = wanted, executor
     return executor

@@ -13,6 +13,7 @@ import procoro.joblib
 from procoro.errors import CallTimeout, WorkerDied
 from tests.gate import Gate
 from tests.promises import calls
+from tests.promises.conftest import Script
 from tests.promises.looks import gone, wait_until
 
 procoro.joblib.register_procoro()
@@ -91,6 +92,26 @@ def test_what_an_executor_takes_can_be_told(gate: Gate) -> None:
 def test_workers_use_their_share_of_the_cores() -> None:
     with parallel_config(backend="procoro", n_jobs=2, inner_max_num_threads=1):
         assert set(Parallel()(delayed(os.getenv)("OMP_NUM_THREADS") for _ in range(4))) == {"1"}
+
+
+def test_they_are_told_so_before_numpy_is_imported(script: Script) -> None:
+    """It looks when it is, and never again."""
+    said = script(
+        """
+        import numpy
+        from joblib import Parallel, delayed, parallel_config
+        from procoro.joblib import register_procoro
+        register_procoro()
+
+        def threads():
+            import numpy, threadpoolctl
+            return {one["num_threads"] for one in threadpoolctl.threadpool_info() if "numpy" in one["filepath"]}
+
+        with parallel_config(backend="procoro", n_jobs=2, inner_max_num_threads=1):
+            print(Parallel()(delayed(threads)() for _ in range(4)))
+        """
+    )
+    assert said == f"{[{1}] * 4}\n"
 
 
 @pytest.mark.parametrize("n_jobs", [1, None])

@@ -269,6 +269,47 @@ def test_a_path_with_spaces_and_letters_of_the_world_and_a_link_to_it(run: Run, 
     assert run("link.py", LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0") == "fine\n"
 
 
+def test_a_filter_of_warnings_imports_no_library(script: Script, tmp_path: Path) -> None:
+    """It did: numpy in each worker, before the initializer could tell it how many threads to have."""
+    (tmp_path / "library.py").write_text(
+        "import os, warnings\nclass Loud(UserWarning): pass\nclass Quiet(UserWarning): pass\nTOLD = os.getenv('TOLD')\n"
+    )
+    said = script(
+        """
+        import os, sys, warnings
+        import library
+        from procoro import Pool, Process
+        warnings.simplefilter("error", library.Loud)
+        warnings.simplefilter("ignore", library.Quiet)
+
+        def initialize():
+            os.environ["TOLD"] = "in time"
+
+        def is_loaded(_=None):
+            return "library" in sys.modules
+
+        def nested():
+            with Pool(1) as pool:
+                return pool.apply(is_loaded)
+
+        def warns():
+            import library as loaded
+            warnings.warn("quiet", loaded.Quiet)
+            try:
+                warnings.warn("loud", loaded.Loud)
+            except loaded.Loud:
+                return loaded.TOLD
+
+        with Pool(1, initialize) as pool:
+            print(pool.apply(is_loaded), pool.apply(nested), pool.apply(warns))
+        process = Process(target=is_loaded)
+        process.start()
+        print(process.result())
+        """
+    )
+    assert said == "False False in time\nFalse\n"
+
+
 # ------------------------------------------------------------------------------------------------ flags
 
 FLAGS = """

@@ -52,17 +52,43 @@ def capture() -> bytes:
 
 
 def _warnings() -> bytes | None:
+    """The filters. Their categories by name: a library is not to be imported for the sake of a filter."""
     global _filters
-    filters = list(warnings.filters)
+    filters: list[Any] = list(warnings.filters)
     if _filters[0] != filters:
         try:
-            _filters = filters, pickle.dumps(filters)
-        except Exception:  # a filter on a class that has no importable name: leave the worker's own
+            named = [
+                (action, message, (category.__module__, category.__qualname__), module, line)
+                for action, message, category, module, line in filters
+            ]
+            _filters = filters, pickle.dumps(named)
+        except Exception:  # one of somebody's making
             _filters = filters, None
     return _filters[1]
 
 
 _filters: tuple[list[Any], bytes | None] = [], pickle.dumps([])
+
+
+class _Category(type):
+    """Of a category of warnings whose module has not been imported so far."""
+
+    place: tuple[str, str]
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        category = _loaded(*cls.place)
+        return category is not None and issubclass(subclass, category)
+
+
+def _category(module: str, name: str) -> type:
+    return _loaded(module, name) or _Category(name, (Warning,), {"__module__": module, "place": (module, name)})
+
+
+def _loaded(module: str, name: str) -> type | None:
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, type) else None
 
 
 def strays() -> dict[str, str]:
@@ -236,7 +262,10 @@ def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
     if state["warnings"] is not None:
         try:
             filters: Any = warnings.filters
-            filters[:] = pickle.loads(state["warnings"])
+            filters[:] = [
+                (action, message, _category(*category), module, line)
+                for action, message, category, module, line in pickle.loads(state["warnings"])
+            ]
             getattr(warnings, "_filters_mutated", lambda: None)()
         except Exception:
             pass
@@ -244,6 +273,11 @@ def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
         _put_on_authkey(state["authkey"])
     levels: dict[str, int] | None = state["levels"]
     return levels
+
+
+def set_environment(variables: dict[str, str]) -> None:
+    """As an initializer. Here, where nothing is imported: some libraries look at these when they are."""
+    os.environ.update(variables)
 
 
 def _put_on_authkey(key: bytes) -> None:
