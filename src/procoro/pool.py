@@ -205,6 +205,10 @@ class Pool:
                     del batch.values[index:]  # that of one which a Ctrl-C has stopped here
                 batch.values.append(packed)
                 batch.results.append(result)
+                # A handler has ended the pool.
+                if self._state != "RUN" and (batch.taken is None or index >= batch.taken):
+                    del batch.values[index:], batch.results[index:]
+                    self._check_running()
             finally:
                 self._adding = within
                 if batch is not None and not batch.announced:  # also if a handler raised
@@ -232,12 +236,20 @@ class Pool:
             return
         self._conductor.behind = False
         try:
-            gathered, self._gathered, self._open = self._gathered, deque(), None
+            gathered = self._take_gathered()
         finally:
             self._lock.release()
-        for batch, (function, plain, _, name) in gathered:
+        self._open_gathered(gathered)
+
+    def _take_gathered(self) -> list[tuple[Batch, Alike, list[Any]]]:
+        """For the lock's holder: what has been submitted so far."""
+        gathered, self._gathered, self._open = self._gathered, deque(), None
+        return [(batch, alike, batch.take()) for batch, alike in gathered]
+
+    def _open_gathered(self, gathered: list[tuple[Batch, Alike, list[Any]]]) -> None:
+        """In the crank's thread."""
+        for batch, (function, plain, _, name), values in gathered:
             stream, shape = batch.context.stream, batch.context.shape
-            values, batch.values = batch.values[: len(batch.results)], []
             if not values:  # a Ctrl-C, again
                 continue
             items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
@@ -588,6 +600,9 @@ class Pool:
             if self._state == "RUN":
                 self._state = "CLOSE"
             if self._state == "CLOSE":
+                # The crank may wait for our lock in vain: a handler may call this in the midst of a submit, and join.
+                gathered = self._take_gathered()
+                self._conductor.crank.post(lambda: self._open_gathered(gathered))
                 self._conductor.tell(m.CloseAsked(cancel))
 
     def _finish_at_exit(self) -> None:

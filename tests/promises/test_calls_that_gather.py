@@ -2,13 +2,15 @@
 told to the pool meanwhile comes behind them all the same."""
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from procoro import Pool, Result
-from procoro.errors import PoolTerminated
+from procoro.errors import PoolClosed, PoolTerminated
 from tests.gate import Gate
 from tests.promises import calls
 
@@ -89,3 +91,53 @@ def test_others_are_not_held_up(gathered: list[Result[int]], pool: Pool, gate: G
     gate.open()
     assert mapped.get(PATIENCE) == [2 * n for n in range(10)]
     assert ended_well(gathered)
+
+
+def test_a_signal_handler_that_closes_and_joins_loses_no_call() -> None:
+    """As a program ends well. It comes in the midst of a submit, which holds the pool's lock."""
+    pool = Pool(2)
+    results = []
+    open_batch, interrupts = pool._open_batch, [False]
+
+    def interrupted(*args: Any) -> Any:
+        if len(results) >= 10 and not interrupts[0]:
+            interrupts[0] = True
+            signal.raise_signal(signal.SIGUSR1)
+        return open_batch(*args)
+
+    def end_well(*_: object) -> None:
+        pool.close()
+        pool.join()
+
+    before = signal.signal(signal.SIGUSR1, end_well)
+    pool._open_batch = interrupted  # type: ignore[method-assign]
+    try:
+        while True:
+            results.append(pool.submit(calls.double, len(results)))
+    except PoolClosed:
+        pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.terminate()
+    assert [result.get(PATIENCE) for result in results] == [2 * n for n in range(len(results))]
+
+
+def test_a_call_is_refused_whose_submit_a_handler_has_closed_the_pool_in() -> None:
+    pool = Pool(1)
+    pool.submit(calls.double, 1).get(PATIENCE)
+    open_batch = pool._open_batch
+
+    def closing(*args: Any) -> Any:
+        batch = open_batch(*args)
+        signal.raise_signal(signal.SIGUSR1)
+        return batch
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: pool.close())
+    pool._open_batch = closing  # type: ignore[method-assign]
+    try:
+        with pytest.raises(PoolClosed):
+            pool.submit(calls.double, 2)
+        pool.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        pool.terminate()

@@ -19,12 +19,11 @@ class Books:
     """What a connection asks of `Tasks`."""
 
     def __init__(self) -> None:
-        self.is_secure = False
         self.loop = asyncio.get_running_loop()
         self.cells = [0] * len(counters.NAMES)
         self.settings = SimpleNamespace(max_line=LINE, max_message=MESSAGE)
         self.now = 0.0
-        self.has_tls = False
+        self.is_secure = False
 
     def opened(self, connection: Connection) -> None:
         """As in `Tasks`."""

@@ -36,7 +36,14 @@ class Batch:
         self.announced = False  # the crank has been asked to fetch them
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
+        self.taken: int | None = None  # how many of them travel; None: more may come
         self.looking = threading.RLock()  # held while a condition is made, or one is found missing and done without
+
+    def take(self) -> list[Any]:
+        """What has come so far; it travels, and no more."""
+        self.taken = len(self.results)
+        values, self.values = self.values[: self.taken], []
+        return values
 
     def deliver(self, outcome: Run | Fault) -> None:
         """As in `Sink`."""
