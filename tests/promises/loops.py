@@ -251,3 +251,7 @@ async def asks(given: tuple[int, str]) -> str:
 
 def has_loaded(names: list[str]) -> bool:
     return any(name in sys.modules for name in names)
+
+
+async def forgets_an_await() -> object:
+    return cancels_itself()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from procoro import Pool
+from procoro.errors import NotPicklable
 from tests.promises import crowds, loops, moods
 from tests.promises.conftest import Script
 from tests.promises.looks import PATIENCE
@@ -172,6 +173,13 @@ def test_a_call_that_cancels_itself(model: str | None) -> None:
         error = pool.submit(loops.cancels_itself).exception(PATIENCE)
         assert isinstance(error, asyncio.CancelledError)
         assert pool.apply(crowds.aadd, (1, 2)) == 3
+
+
+@either
+def test_a_call_that_forgets_an_await_is_told_so(model: str | None) -> None:
+    with Pool(1, model=model) as pool:
+        error = pool.submit(loops.forgets_an_await).exception(PATIENCE)
+        assert isinstance(error, NotPicklable) and "a coroutine lives in one process" in str(error)
 
 
 @either

@@ -46,7 +46,8 @@ def awkward(worker: Worker, value: Any, packed: bytes, was_big: bool, at: int, s
         import asyncio
 
         try:
-            value, packed = asyncio.run(value), b""
+            if asyncio._get_running_loop() is None:  # else it has forgotten an `await`, and that is said below
+                value, packed = asyncio.run(value), b""
         except BaseException as error:
             return record.FAILURE, failure(worker, error, at, span), False
     try:
