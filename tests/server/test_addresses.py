@@ -97,6 +97,24 @@ def test_what_a_dead_server_left_at_a_path_is_removed(tmp_path: Path, serving: S
     assert not Path(path).exists()
 
 
+def test_a_server_that_nobody_stops_leaves_no_path(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    program = f"""
+import os, sys
+from procoro import Server
+from tests.server.handlers import handler
+server = Server(handler("async", "echo"), port=None, path={str(path)!r}, processes=1).start()
+if os.fork() == 0:
+    sys.exit()  # it is not the child's
+os.wait()
+print(os.path.exists({str(path)!r}))
+"""
+    assert (
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout == "True\n"
+    )
+    assert not path.exists()
+
+
 def test_a_path_where_a_server_listens_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with server_of("async", "echo", port=None, path=path):

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import arguments
@@ -59,8 +59,7 @@ class Listeners:
             raise TypeError(f"path must be the name of a Unix socket, got {path!r}")
         self._backlog = backlog
         self._workers: list[list[Listener]] = [[] for _ in range(workers)]
-        self._path: str | None = None
-        self._inode = 0
+        self._remove_path: Callable[[], object] = lambda: None
         self.addresses: list[Any] = []
         try:
             if port is not None:
@@ -87,19 +86,17 @@ class Listeners:
 
     def _share(self, path: str) -> None:
         shared = Listener(_unix(path, self._backlog))
-        self._path, self._inode = os.path.abspath(path), os.stat(path).st_ino
+        # Also of a server that nobody has stopped, at the end of its program
+        self._remove_path = weakref.finalize(
+            self, _remove_own, os.path.abspath(path), os.stat(path).st_ino, os.getpid()
+        )
         for own in self._workers:
             own.append(shared)
         self.addresses.append(path)
 
     def close(self) -> None:
         """Close all: who waits in one, or comes, is refused."""
-        path, self._path = self._path, None
-        try:
-            if path is not None and os.stat(path).st_ino == self._inode:
-                os.unlink(path)
-        except OSError:
-            pass
+        self._remove_path()
         for own in self._workers:
             for listener in own:
                 listener.close()
@@ -195,6 +192,15 @@ def _is_socket(path: str) -> bool:
         return stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError:  # there is nothing; or binding to it fails, in words
         return False
+
+
+def _remove_own(path: str, inode: int, pid: int) -> None:
+    """The socket that this process has made, if it is that still."""
+    try:
+        if os.getpid() == pid and os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except OSError:
+        pass
 
 
 def _remove_dead(path: str) -> None:
