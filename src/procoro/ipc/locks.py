@@ -1,8 +1,8 @@
 """`multiprocessing`'s locks and semaphores, which a death opens, and which can be awaited.
 
 None is fair between processes or threads: whoever comes at the right time has it. A strict queue would cost a wake-up
-of a sleeping process for each hand-over: sixty times as much, measured. Tasks and greenlets of one process have it in
-the order in which they came, as in asyncio: one that took it again and again would never let another in.
+of a sleeping process for each hand-over: sixty times as much, measured. Tasks of one loop, or greenlets of one thread,
+have it in the order in which they came, as in asyncio: one that took it again and again would never let another in.
 """
 
 from __future__ import annotations
