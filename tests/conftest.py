@@ -1,6 +1,7 @@
 """What every test is held to: it leaves nothing behind."""
 
 import gc
+import importlib
 import os
 import signal
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from procoro.engines.template import LINGER
 from tests.gate import Gate
 
 GRACE = 5.0  # seconds in which what is on its way out may leave
@@ -26,6 +28,19 @@ os.environ.update([MARK.split("=")])
 # Who runs in the background of a shell ignores these, and so would all programs that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+# A template stays a while for who comes next: 2,000 tests would each wait for its end. A test may want the `lingering`.
+LINGERING = ["procoro.engines.process", "procoro.engines.local", "procoro.conductor.conductor"]
+for name in LINGERING:
+    importlib.import_module(name).LINGER = 0.0  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let templates stay as long as in a program."""
+    for name in LINGERING:
+        monkeypatch.setattr(f"{name}.LINGER", LINGER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,10 +205,12 @@ class Pool:
                     del batch.values[index:]  # that of one which a Ctrl-C has stopped here
                 batch.values.append(packed)
                 batch.results.append(result)
-                # A handler has ended the pool.
                 if self._state != "RUN" and (batch.taken is None or index >= batch.taken):
-                    del batch.values[index:], batch.results[index:]
-                    self._check_running()
+                    try:
+                        self._check_running()
+                    except Exception:  # a handler has ended it in between
+                        del batch.values[index:], batch.results[index:]
+                        raise
             finally:
                 self._adding = within
                 if batch is not None and not batch.announced:  # also if a handler raised

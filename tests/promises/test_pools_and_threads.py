@@ -262,6 +262,7 @@ def test_an_idle_pool_sleeps_also_when_it_was_busy_just_now() -> None:
         assert time.process_time() - spent < 0.05
 
 
+@pytest.mark.usefixtures("lingering")
 def test_a_pool_that_follows_another_finds_its_template() -> None:
     """To start one takes longer than all else that a pool does at its beginning. (One of five, on a busy machine.)"""
     pids = []
