@@ -29,6 +29,8 @@ from tests.promises import alone, calls
 from tests.promises.conftest import Script, Start
 from tests.promises.looks import PATIENCE, gone, in_a_loop, template, wait_until
 
+pytestmark = pytest.mark.usefixtures("lingering")  # one process after another has one template
+
 SECONDS = 2.0  # in which nothing is left of a program that was killed
 
 
@@ -83,7 +85,6 @@ def looks_around() -> Any:
     )
 
 
-@pytest.mark.usefixtures("lingering")
 def test_each_has_the_state_that_its_caller_has_when_it_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with warnings.catch_warnings():  # the filters are put back
         before = looks_around()
@@ -282,7 +283,6 @@ def test_a_killed_template_takes_nobody_along(gate: Gate) -> None:
     assert (value.exitcode, death.exitcode) == (0, 255), "what nobody could learn, as in multiprocessing"
 
 
-@pytest.mark.usefixtures("lingering")
 def test_a_template_that_is_killed_while_a_start_waits_for_it() -> None:
     assert started(calls.double, 1).result() == 2
     stopped, values = template(), []
