@@ -68,6 +68,7 @@ def rehearse() -> None:
         channel.send(ours, [channel.CALL, body])
         OneCall(theirs).run()
         channel.receive(ours)
+        threading._after_fork()  # type: ignore[attr-defined]  # which each of them runs
     signals.signal(signals.SIGINT, handler)
     signals.pthread_sigmask(signals.SIG_SETMASK, blocked)
     ours.close()
