@@ -18,8 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-KEEN = 0.0001  # seconds for which it looks before it sleeps, if the last sleep, waking included, was
-SHORT = 0.0002  # shorter than that
+KEEN = 0.0002  # seconds for which it looks before it sleeps, if the last sleep, waking included, was
+SHORT = 0.0003  # shorter than that
+TAKEN = 0.001  # seconds: longer than that for a look, and somebody computes on this core,
+RESPITE = 0.1  # and so long nobody looks
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
 STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped,
 RESUMED = 0.1  # and only so many of them count
@@ -57,6 +59,7 @@ class Crank:
         os.set_blocking(wake_write, False)
         self._awake = False
         self._keen = False  # to look again and again
+        self._keen_from = 0.0  # not before that
         # Where gevent has patched, this is a greenlet: while it looks, no other runs.
         self._is_a_thread = type(self._selector).__name__ == "EpollSelector"
         self._turned: list[Turned] = []
@@ -184,17 +187,24 @@ class Crank:
         """Wait for a post, for descriptors, or for so many seconds; what can be read.
 
         While waits turn out to be short, this looks again and again for a while before it sleeps: to be woken takes
-        longer, 50 µs on some machines (as KVM's halt polling does, for the same reason).
+        longer, 50 µs on some machines (as KVM's halt polling does, for the same reason). Between two looks it offers
+        the core, for the kernel may have put the worker that we wait for there: both would look for half a second until
+        it is moved, and each call take twice as long. But to who computes, that is a gift of 4 ms.
         """
         began = time.monotonic()
         while self._keen:
             ready = self._selector.select(0.0)
             if ready or self._calls:
                 return ready
-            self._keen = time.monotonic() - began < KEEN
+            os.sched_yield()
+            now = time.monotonic()
+            self._keen = now - began < KEEN
+            if now - began > TAKEN:
+                self._keen_from = now + RESPITE
         self._awake = False
         ready = self._selector.select(0.0 if self._calls else timeout)
-        self._keen = self._is_a_thread and time.monotonic() - began < SHORT
+        now = time.monotonic()
+        self._keen = self._is_a_thread and now - began < SHORT and now > self._keen_from
         return ready
 
     def _close(self) -> None:
