@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
-    from procoro.results.result import Batch, Result
+    from procoro.results.result import Batch, Kind, Result
     from procoro.results.stream import Inbox, Stream
     from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
@@ -47,10 +47,6 @@ def _import_the_rest() -> None:
 
 T = TypeVar("T")
 P = ParamSpec("P")
-
-# What calls have in common that travel together: their function (None: it comes with each call), whether their
-# inputs are plain, whether they may run beside each other, and the name of one that comes with each call
-Alike = tuple["Entry | None", bool, bool, str]
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
 LEAVING = 3.0  # seconds that workers are given, at exit
@@ -113,9 +109,8 @@ class Pool:
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
         self._adding = False
-        self._many: dict[int, bool] = {}  # by place: may a worker run several calls of this function at once?
-        self._gathered: deque[tuple[Batch, Alike]] = deque()
-        self._open: tuple[Batch, Alike] | None = None
+        self._gathered: deque[Batch] = deque()
+        self._open: Batch | None = None
         given = tuple(initargs)
         template = TemplateProcess.acquire(patched=model == "greenlets")
         if model not in (None, "serial"):
@@ -166,28 +161,20 @@ class Pool:
         ...     pool.submit(pow, 2, 10).get()
         1024
         """
-        if self._state != "RUN" or not self._conductor.takes_calls:
-            self._check_running()
         try:
             function = self._conductor.packer.submitted(fn)
         except Exception as error:
             raise self._refused(fn) from error
-        if function is None:
-            _callable(fn)
-        plain = not kwargs and function is not None
+        scalars = not kwargs and function is not None
         for value in args:  # `issuperset(map(type, args))` takes twice as long
             if type(value) not in codec.SCALARS:
-                plain = False
-        packed: Any = args if plain else self._pack_arguments(args, kwargs, fn if function is None else None)
-        place = 0 if function is None else function.place
-        many = self._many.get(place)
-        if many is None:
-            many = self._runs_many(fn)
-            if place:
-                if len(self._many) > codec.REMEMBERED:
-                    self._many.clear()
-                self._many[place] = many
-        alike = (function, plain, many, _name_of(fn) if function is None else "")
+                scalars = False
+        packed: Any
+        if scalars:
+            shape, packed = (codec.ONE, args[0]) if len(args) == 1 else (codec.STAR, args)
+        else:
+            shape, packed = self._pack_arguments(fn, function, args, kwargs)
+        kind = (_name_of(fn), self._runs_many(fn)) if function is None else function
         with self._lock:
             # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
             within, self._adding = self._adding, True
@@ -195,10 +182,11 @@ class Pool:
             try:
                 if self._state != "RUN" or not self._conductor.takes_calls:
                     self._check_running()
-                if within or self._open is None or self._open[1] != alike or len(self._open[0].results) >= GATHERED:
-                    batch = self._open_batch(fn, alike)
+                last = self._open
+                if within or last is None or last.kind != kind or last.shape != shape or len(last.results) >= GATHERED:
+                    batch = self._open_batch(fn, kind, shape)
                 else:
-                    batch = self._open[0]
+                    batch = last
                 index = len(batch.results)
                 result: Result[Any] = Result(batch, index)
                 if len(batch.values) != index:
@@ -218,15 +206,12 @@ class Pool:
                     batch.announced = True  # a handler may have raised before: then the next submit does it
         return result
 
-    def _open_batch(self, fn: Callable[..., Any], alike: Alike) -> Batch:
+    def _open_batch(self, fn: Callable[..., Any], kind: Kind, shape: int) -> Batch:
         """Calls that follow each other and are alike travel together, until the crank comes to fetch them."""
-        function, plain, _, _ = alike
-        shape = codec.CARRIED if function is None else codec.SINGLE if plain else codec.FULL
-        batch = Batch(self._context(fn, shape, self._timeout))
-        batch.many = alike[2]
+        batch = Batch(self._context(fn, shape, self._timeout, single=True), kind, self._runs_many(fn))
         batch.context.stream = next(self._streams)
-        self._open = batch, alike
-        self._gathered.append((batch, alike))
+        self._open = batch
+        self._gathered.append(batch)
         return batch
 
     def _fetch(self) -> None:
@@ -243,19 +228,23 @@ class Pool:
             self._lock.release()
         self._open_gathered(gathered)
 
-    def _take_gathered(self) -> list[tuple[Batch, Alike, list[Any]]]:
+    def _take_gathered(self) -> list[tuple[Batch, list[Any]]]:
         """For the lock's holder: what has been submitted so far."""
         gathered, self._gathered, self._open = self._gathered, deque(), None
-        return [(batch, alike, batch.take()) for batch, alike in gathered]
+        return [(batch, batch.take()) for batch in gathered]
 
-    def _open_gathered(self, gathered: list[tuple[Batch, Alike, list[Any]]]) -> None:
+    def _open_gathered(self, gathered: list[tuple[Batch, list[Any]]]) -> None:
         """In the crank's thread."""
-        for batch, (function, plain, _, name), values in gathered:
-            stream, shape = batch.context.stream, batch.context.shape
+        for batch, values in gathered:
             if not values:  # a Ctrl-C, again
                 continue
-            items = codec.PlainInputs(values) if plain else codec.PackedInputs(values)
-            nbytes = codec.plain_size(values, codec.STAR) or 0 if plain else sum(map(size_of, values))
+            stream, shape = batch.context.stream, batch.shape
+            function, name = (None, batch.kind[0]) if isinstance(batch.kind, tuple) else (batch.kind, "")
+            if shape in (codec.ONE, codec.STAR):
+                items: Any = codec.PlainInputs(values)
+                nbytes = codec.plain_size(values, shape) or 0
+            else:
+                items, nbytes = codec.PackedInputs(values), sum(map(size_of, values))
             opened = m.Opened(
                 stream,
                 SUBMITS,
@@ -441,7 +430,7 @@ class Pool:
     ) -> MapResult[T]:
         arguments.callback("callback", callback)
         arguments.callback("error_callback", error_callback)
-        context = self._context(func, shape, self._timeout)
+        context = self._context(func, shape, self._timeout, single=False)
         result: MapResult[T] = MapResult(context, callback, error_callback)
         self._stream(func, values, context, result, chunksize, self._retries, window=False, ordered=False)
         return result
@@ -535,7 +524,7 @@ class Pool:
         limit = self._timeout if timeout is None else arguments.seconds("timeout", timeout)
         again = self._retries if retries is None else arguments.count("retries", retries, 0)
         arguments.iterable(iterable)
-        context = self._context(func, shape, limit)
+        context = self._context(func, shape, limit, single=False)
         inbox = Inbox(context)
         self._stream(func, iterable, context, inbox, chunksize, again, window=True, ordered=ordered)
         return Stream(inbox)
@@ -677,11 +666,11 @@ class Pool:
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
         if over is not None and over.kind == FaultKind.GAVE_UP:
-            raise end_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None))
+            raise end_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None, single=False))
         raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
 
-    def _context(self, func: Callable[..., Any], shape: int, timeout: float | None) -> Context:
-        return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit)
+    def _context(self, func: Callable[..., Any], shape: int, timeout: float | None, single: bool) -> Context:
+        return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit, single)
 
     def _runs_many(self, func: Callable[..., Any]) -> bool:
         """May a worker run several calls of this function at once?"""
@@ -701,15 +690,24 @@ class Pool:
         self._check_running()  # the pool may have ended meanwhile, and its library with it
         return _not_picklable(func, f"function {_name_of(func)}")
 
-    def _pack_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], carried: Callable[..., Any] | None) -> Any:
+    def _pack_arguments(
+        self, fn: Callable[..., Any], function: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[int, Any]:
+        """How `fn` is to be called, and with what."""
+        if function is None:
+            self._check_running()
+            _callable(fn)
         try:
-            return self._conductor.packer.value((args, kwargs) if carried is None else (carried, args, kwargs))
+            value = self._conductor.packer.value
+            return (
+                (codec.CARRIED, value((fn, args, kwargs))) if function is None else (codec.FULL, value((args, kwargs)))
+            )
         except Exception as error:
             self._check_running()
             for path, value in [
                 *((f"args[{index}]", value) for index, value in enumerate(args)),
                 *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
-                (f"function {_name_of(carried)}", carried),
+                (f"function {_name_of(fn)}", fn if function is None else None),
             ]:
                 if codec.fails(value):
                     raise _not_picklable(value, path) from error

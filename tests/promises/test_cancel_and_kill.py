@@ -128,11 +128,11 @@ def test_a_call_is_cancelled_though_others_are_just_being_submitted(method: str,
         within, fetched = threading.Event(), threading.Event()
         open_batch = pool._open_batch
 
-        def slow(function: Any, alike: Any) -> Any:
+        def slow(*args: Any) -> Any:
             if threading.current_thread() is other:
                 within.set()
                 fetched.wait(PATIENCE)
-            return open_batch(function, alike)
+            return open_batch(*args)
 
         monkeypatch.setattr(pool, "_open_batch", slow)
         other = threading.Thread(target=lambda: pool.submit(len, "x"))

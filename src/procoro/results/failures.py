@@ -24,7 +24,7 @@ RAISED = "\nraised in worker "
 class Context:
     """What all calls of one stream have in common, for the words of their errors."""
 
-    __slots__ = ("conductor", "function", "memory_limit", "shape", "stream", "timeout")
+    __slots__ = ("conductor", "function", "memory_limit", "shape", "single", "stream", "timeout")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class Context:
         shape: int,
         timeout: float | None,
         memory_limit: int | None,
+        single: bool,
     ) -> None:
         self.conductor = conductor
         self.stream = stream
@@ -41,10 +42,11 @@ class Context:
         self.shape = shape
         self.timeout = timeout
         self.memory_limit = memory_limit
+        self.single = single  # are they calls of their own, which only travel together?
 
     def number(self, number: int) -> int:
-        """A call's number as its user counts: single calls, which travel together, are each the only one."""
-        return 0 if self.shape in (codec.FULL, codec.CARRIED, codec.SINGLE) else number
+        """A call's number as its user counts: a single call is the only one."""
+        return 0 if self.single else number
 
 
 def error_of(fault: Fault, context: Context) -> BaseException:

@@ -12,7 +12,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
@@ -23,21 +23,28 @@ from procoro.sleeping import Sleep
 if TYPE_CHECKING:
     import asyncio
 
+    from procoro.wire.library import Entry
+
 T = TypeVar("T")
 OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
+
+# What calls that travel together have in common: their function; or if it travels with each, its name, and `many`
+Kind: TypeAlias = "Entry | tuple[str, bool]"
 
 
 class Batch:
     """Calls that were submitted together: the sink of their stream."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, kind: Kind, many: bool) -> None:
         self.context = context
-        self.many = False  # may they run beside each other?
+        self.kind = kind
+        self.shape = context.shape
+        self.many = many  # may they run beside each other?
         self.announced = False  # the crank has been asked to fetch them
         self.values: list[Any] = []
         self.results: list[Result[Any]] = []
         self.taken: int | None = None  # how many of them travel; None: more may come
-        self.looking = threading.RLock()  # held while a condition is made, or one is found missing and done without
+        self.looking = threading.RLock()  # for a short look: is there a condition, does anybody wait?
 
     def take(self) -> list[Any]:
         """What has come so far; it travels, and no more."""
@@ -64,7 +71,7 @@ class Batch:
                         awaiting += result._awaiting
                         result._awaiting = None
         for result in watched:
-            result._settle_watched(outcomes, awaiting)
+            result._settle_watched(outcomes, awaiting, self.looking)
         wake(awaiting)
 
     def end(self, error: Fault | BaseException | None) -> None:
@@ -112,14 +119,18 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     # ---- the crank's side
 
-    def _settle_watched(self, outcomes: Outcomes, awaiting: list[Waiting]) -> None:
-        # State and news in one hold, or who comes between is told of what it has seen.
+    def _settle_watched(self, outcomes: Outcomes, awaiting: list[Waiting], looking: threading.RLock) -> None:
+        # State and news in one hold, or who comes between is told of what it has seen. (`looking` within, never around:
+        # who holds a condition may look for that of another result.)
         with self._condition:
             if self._state in OVER:
                 return
-            if outcomes.state == FINISHED:
-                self._outcomes = outcomes
-            self._state = outcomes.state
+            with looking:
+                if outcomes.state == FINISHED:
+                    self._outcomes = outcomes
+                self._state = outcomes.state
+                awaiting += self._awaiting or ()
+                self._awaiting = None
             for waiter in self._waiters:
                 if self._state != FINISHED:
                     waiter.add_cancelled(self)
@@ -128,8 +139,6 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 else:
                     waiter.add_result(self)
             self._condition.notify_all()
-            awaiting += self._awaiting or ()
-            self._awaiting = None
         self._invoke_callbacks()
 
     def _invoke_callbacks(self) -> None:
@@ -145,7 +154,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             procoro.errors.WaitTimeout: there is none yet; also a TimeoutError. The call goes on.
             CancelledError: it was cancelled.
         """
-        self._settled(timeout)
+        if self._state != FINISHED:
+            self._settled(timeout)
+        if self._outcomes is not None:
+            self._open()
         error = self._exception
         if error is None:
             value: Any = self._result
@@ -158,19 +170,19 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The exception that the call ended with, None if it returned. Waits, and raises, as `result`."""
         self._settled(timeout)
+        if self._outcomes is not None:
+            self._open()
         error: BaseException | None = self._exception
         return error
 
     def _settled(self, timeout: float | None) -> None:
-        """Wait until there is an outcome, and unpack it."""
+        """Wait until there is an outcome."""
         if self._state not in OVER and not self._wait(timeout):
             from procoro import errors
 
             raise errors.WaitTimeout(f"{self._name()}: no result within {timeout} s")
         if self._state != FINISHED:
             raise CancelledError
-        if self._outcomes is not None:
-            self._open()
 
     def _open(self) -> None:
         outcomes = self._outcomes
@@ -240,33 +252,27 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             self._await(waiting)
             try:
                 yield from waiting
-            except asyncio.CancelledError:
-                context = self._batch.context
-                context.conductor.cancel_soon(context.stream, self._index)
-                raise
-            finally:
+            except BaseException as error:
                 self._await_no_longer(waiting)
+                if isinstance(error, asyncio.CancelledError):
+                    context = self._batch.context
+                    context.conductor.cancel_soon(context.stream, self._index)
+                raise
         return self.result()
 
     def _await(self, waiting: Waiting) -> None:
         """Let `waiting` end when the call has."""
         assert self._batch is not None
-        with self._batch.looking:  # a condition would take longer than all the rest
-            if not self._watched:
-                self._await_unless_over(waiting)
-                return
-        with self._condition:  # not within the other: who holds a condition may look for that of another result
-            self._await_unless_over(waiting)
+        with self._batch.looking:
+            over = self._state in OVER
+            if not over:
+                self._awaiting = [waiting] if self._awaiting is None else [*self._awaiting, waiting]
+        if over:
+            wake([waiting])
 
     def _await_no_longer(self, waiting: Waiting) -> None:
         if self._state not in OVER and waiting in (awaiting := self._awaiting or []):
             awaiting.remove(waiting)
-
-    def _await_unless_over(self, waiting: Waiting) -> None:
-        if self._state in OVER:
-            wake([waiting])
-        else:
-            self._awaiting = [*(self._awaiting or ()), waiting]
 
     def __reduce__(self) -> Any:
         raise TypeError("a Result lives in one process: pass its value, `get()`, instead")

@@ -26,8 +26,8 @@ NONE = type(None)
 SCALARS = frozenset({int, float, str, bytes, bool, NONE})
 LONG_SCALARS = frozenset({str, bytes})
 
-# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2]); f(*x) by a single call
-ONE, STAR, FULL, CARRIED, SINGLE = range(5)
+# How a function is called with an input: f(x), f(*x), f(*x[0], **x[1]), x[0](*x[1], **x[2])
+ONE, STAR, FULL, CARRIED = range(4)
 # What may have no state but its name
 NAMED = (types.FunctionType, types.BuiltinFunctionType, types.MethodDescriptorType, type)
 

@@ -35,7 +35,7 @@ def caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any] 
     if shape == codec.ONE:
         return function if load is None else lambda given: function(load(given))
     unpack = load or _as_it_is
-    if shape in (codec.STAR, codec.SINGLE, codec.CARRIED):
+    if shape in (codec.STAR, codec.CARRIED):
         return lambda given: function(*unpack(given))
 
     def full(given: Any) -> Any:
