@@ -48,6 +48,12 @@ class Piece:
         """The calls from `start` to `stop`, counted from this piece's first."""
         return Piece(self.stream, self.first + start, self.items, self.offset + start, stop - start, self.weight)
 
+    def alone(self, at: int) -> Sequence[object]:
+        """One call's input, in a sequence of the kind that it came in: that tells how it is packed."""
+        kind: Any = type(self.items)
+        one = self.items[self.offset + at : self.offset + at + 1]
+        return one if type(one) is kind else kind(one)  # of one's own kind of list, a part is a plain list
+
     def __repr__(self) -> str:
         return f"Piece({self.stream}: {self.first}..{self.first + self.count - 1})"
 
@@ -93,7 +99,7 @@ class Fault:
     the worker, and any of them may be the cause.
     """
 
-    __slots__ = ("among", "attempt", "count", "first", "how", "item", "kind", "nbytes")
+    __slots__ = ("among", "attempt", "count", "first", "given", "how", "kind", "nbytes")
 
     def __init__(self, first: int, kind: str, how: object = None, attempt: int = 1) -> None:
         self.first = first
@@ -101,7 +107,7 @@ class Fault:
         self.nbytes = 0
         self.kind = kind
         self.how = how
-        self.item: object = None  # its packed input, where it is known
+        self.given: Sequence[object] = ()  # its input alone, packed as it came, where it is known
         self.attempt = attempt
         self.among = 1
 

@@ -108,7 +108,7 @@ class Pool:
         self._streams = itertools.count(1)
         self._lanes = itertools.count(1)
         self._lock = threading.RLock()  # a signal handler may submit or terminate while its thread submits
-        self._adding = False
+        self._holding = False  # is somebody at work under the lock? A signal handler that comes then is, too
         self._gathered: deque[Batch] = deque()
         self._open: Batch | None = None
         given = tuple(initargs)
@@ -161,10 +161,12 @@ class Pool:
         ...     pool.submit(pow, 2, 10).get()
         1024
         """
+        if self._state != "RUN" or not self._conductor.takes_calls:
+            self._check_running()
         try:
             function = self._conductor.packer.submitted(fn)
         except Exception as error:
-            raise self._refused(fn) from error
+            raise self._refused(fn, error) from error
         scalars = not kwargs and function is not None
         for value in args:  # `issuperset(map(type, args))` takes twice as long
             if type(value) not in codec.SCALARS:
@@ -175,35 +177,49 @@ class Pool:
         else:
             shape, packed = self._pack_arguments(fn, function, args, kwargs)
         kind = (_name_of(fn), self._runs_many(fn)) if function is None else function
-        with self._lock:
-            # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
-            within, self._adding = self._adding, True
-            batch: Batch | None = None
-            try:
-                if self._state != "RUN" or not self._conductor.takes_calls:
-                    self._check_running()
-                last = self._open
-                if within or last is None or last.kind != kind or last.shape != shape or len(last.results) >= GATHERED:
-                    batch = self._open_batch(fn, kind, shape)
-                else:
-                    batch = last
-                index = len(batch.results)
-                result: Result[Any] = Result(batch, index)
-                if len(batch.values) != index:
-                    del batch.values[index:]  # that of one which a Ctrl-C has stopped here
-                batch.values.append(packed)
-                batch.results.append(result)
-                if self._state != "RUN" and (batch.taken is None or index >= batch.taken):
-                    try:
+        batch: Batch | None = None
+        try:
+            with self._lock:
+                # Within a submit, a signal handler's goes to a batch of its own: nothing is half changed for it.
+                within, self._holding = self._holding, True
+                try:
+                    if self._state != "RUN" or not self._conductor.takes_calls:
                         self._check_running()
-                    except Exception:  # a handler has ended it in between
-                        del batch.values[index:], batch.results[index:]
-                        raise
-            finally:
-                self._adding = within
-                if batch is not None and not batch.announced:  # also if a handler raised
-                    self._conductor.gather(SUBMITS, self._fetch)
-                    batch.announced = True  # a handler may have raised before: then the next submit does it
+                    last = self._open
+                    if (
+                        within
+                        or last is None
+                        or last.kind != kind
+                        or last.shape != shape
+                        or len(last.results) >= GATHERED
+                    ):
+                        batch = self._open_batch(fn, kind, shape)
+                    else:
+                        batch = last
+                    index = len(batch.results)
+                    result: Result[Any] = Result(batch, index)
+                    if len(batch.values) != index:
+                        del batch.values[index:]  # that of one which a Ctrl-C has stopped here
+                    batch.values.append(packed)
+                    batch.results.append(result)
+                    if self._state != "RUN" and (batch.taken is None or index >= batch.taken):
+                        try:
+                            self._check_running()
+                        except Exception:  # a handler has ended it in between
+                            del batch.values[index:], batch.results[index:]
+                            raise
+                    if within:  # the handler may wait for it, and keeps our lock from the crank
+                        self._open = None
+                        self._gathered.remove(batch)
+                        batch.announced = True
+                        self._open_soon([(batch, batch.take())])
+                finally:
+                    self._holding = within
+        finally:
+            # Without the lock: a handler that comes here may wait for a call, and the crank for the lock.
+            if batch is not None and not batch.announced:  # also if a handler raised
+                self._conductor.gather(SUBMITS, self._fetch)
+                batch.announced = True  # a handler may have raised before: then the next submit does it
         return result
 
     def _open_batch(self, fn: Callable[..., Any], kind: Kind, shape: int) -> Batch:
@@ -232,6 +248,9 @@ class Pool:
         """For the lock's holder: what has been submitted so far."""
         gathered, self._gathered, self._open = self._gathered, deque(), None
         return [(batch, batch.take()) for batch in gathered]
+
+    def _open_soon(self, gathered: list[tuple[Batch, list[Any]]]) -> None:
+        self._conductor.crank.post(lambda: self._open_gathered(gathered))
 
     def _open_gathered(self, gathered: list[tuple[Batch, list[Any]]]) -> None:
         """In the crank's thread."""
@@ -548,7 +567,7 @@ class Pool:
         try:
             function = self._conductor.packer.function(func)
         except Exception as error:
-            raise self._refused(func) from error
+            raise self._refused(func, error) from error
         conductor, stream = self._conductor, next(self._streams)
         context.stream = stream
 
@@ -577,8 +596,12 @@ class Pool:
             many=self._runs_many(func),
         )
         with self._lock:
-            self._check_running()
-            conductor.open(opened, function, context.shape, sink, source)
+            within, self._holding = self._holding, True
+            try:
+                self._check_running()
+                conductor.open(opened, function, context.shape, sink, source)
+            finally:
+                self._holding = within
 
     # ------------------------------------------------------------------------------------------- the end
 
@@ -592,8 +615,7 @@ class Pool:
                 self._state = "CLOSE"
             if self._state == "CLOSE":
                 # The crank may wait for our lock in vain: a handler may call this in the midst of a submit, and join.
-                gathered = self._take_gathered()
-                self._conductor.crank.post(lambda: self._open_gathered(gathered))
+                self._open_soon(self._take_gathered())
                 self._conductor.tell(m.CloseAsked(cancel))
 
     def _finish_at_exit(self) -> None:
@@ -685,9 +707,11 @@ class Pool:
             )
         return True
 
-    def _refused(self, func: Callable[..., Any]) -> Exception:
+    def _refused(self, func: Callable[..., Any], error: Exception) -> Exception:
         """A function could not be packed: what to say of it."""
         self._check_running()  # the pool may have ended meanwhile, and its library with it
+        if not codec.fails(func):  # a signal handler has raised
+            return error
         return _not_picklable(func, f"function {_name_of(func)}")
 
     def _pack_arguments(
@@ -711,7 +735,9 @@ class Pool:
             ]:
                 if codec.fails(value):
                     raise _not_picklable(value, path) from error
-            raise _not_picklable((args, kwargs), "arguments") from error
+            if codec.fails((args, kwargs)):
+                raise _not_picklable((args, kwargs), "arguments") from error
+            raise  # of a signal handler
 
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()

@@ -42,7 +42,7 @@ def test_a_death_is_told_with_its_input_its_attempt_and_how() -> None:
     stage.tell(m.WorkerLost(1, sent.span, "killed by a test"))
     (fault,) = [effect.outcome for effect in stage.all(m.Deliver)]
     assert isinstance(fault, Fault)
-    assert (fault.first, fault.item, fault.attempt, fault.how) == (0, 0, 1, "killed by a test")
+    assert (fault.first, [*fault.given], fault.attempt, fault.how) == (0, [0], 1, "killed by a test")
 
 
 def test_a_function_that_kills_every_worker_is_given_up() -> None:

@@ -213,7 +213,7 @@ class Conductor:
     def _question(self, event: m.Cancelled) -> None:
         """In the crank's thread. The call may be among those that are still to be fetched."""
         self._fetch()
-        if self.behind and not self.ended.is_set():
+        if self.behind and event.stream not in self._streams and not self.ended.is_set():
             self.crank.call_later(AGAIN, lambda: self._question(event))
         else:
             self._events.append(event)

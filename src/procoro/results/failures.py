@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Self
 
@@ -65,7 +66,7 @@ def _error_of(fault: Fault, context: Context, one: bool) -> BaseException:
 
     end = fault.how if isinstance(fault.how, WorkerEnd) else WorkerEnd(0, None)
     call = errors.FailedCall(
-        context.number(fault.first), context.function, fault.attempt, _short(fault.item, context.shape), end.pid, ""
+        context.number(fault.first), context.function, fault.attempt, _short(fault.given, context.shape), end.pid, ""
     )
     error = _fault_error(fault, end, call, context)
     return errors.mark(error, call) if one else error
@@ -137,14 +138,13 @@ def _size(nbytes: int) -> str:
     return f"{nbytes} bytes"
 
 
-def _short(item: Any, shape: int) -> str:
-    """An input, as it would stand between the brackets of the call; packed ones are unpacked if they can be."""
+def _short(given: Sequence[Any], shape: int) -> str:
+    """An input, as it would stand between the brackets of the call; a packed one is unpacked if it can be."""
     try:
-        if isinstance(item, Parts):
-            body, *buffers = item.pieces()
+        (item,) = given
+        if isinstance(given, codec.PackedInputs):
+            body, *buffers = item.pieces() if isinstance(item, Parts) else [item]
             item = _Viewer(io.BytesIO(body), buffers=buffers).load()
-        elif isinstance(item, bytes) and item[:1] == b"\x80":
-            item = _Viewer(io.BytesIO(item)).load()
     except Exception:
         return "..."
     return codec.short(item, shape)

@@ -30,6 +30,22 @@ OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
 
 # What calls that travel together have in common: their function; or if it travels with each, its name, and `many`
 Kind: TypeAlias = "Entry | tuple[str, bool]"
+NOTHING = "", False
+
+AGAIN = 0.001  # seconds until a result is settled whose condition was held
+TRIES = 3000  # times; then who holds it has left it so: a Ctrl-C between two steps of `concurrent.futures.wait`
+
+
+class Condition(type(threading.RLock())):  # type: ignore[misc]
+    """A result's, for `concurrent.futures`, which takes it and installs its waiters; nobody waits for it itself.
+
+    C's lock: into a condition of Python's, an exception of a signal handler can come behind its `acquire`.
+    """
+
+    __slots__ = ()
+
+    def notify_all(self) -> None:
+        """Nobody waits."""
 
 
 class Batch:
@@ -70,12 +86,29 @@ class Batch:
                     if result._awaiting is not None:
                         awaiting += result._awaiting
                         result._awaiting = None
-        for result in watched:
-            result._settle_watched(outcomes, awaiting, self.looking)
         wake(awaiting)
+        for result in watched:
+            self._settle_watched(result, outcomes, TRIES)
+
+    def _settle_watched(self, result: Result[Any], outcomes: Outcomes, tries: int) -> None:
+        # Not waiting for the condition: who holds it may hold it for ever, and all pools would stand still.
+        if result._condition.acquire(blocking=False):
+            try:
+                awaiting = result._settle(outcomes, self.looking)
+            finally:
+                result._condition.release()
+        elif tries:
+            self.context.conductor.crank.call_later(AGAIN, lambda: self._settle_watched(result, outcomes, tries - 1))
+            return
+        else:
+            awaiting = result._settle(outcomes, self.looking)
+        if awaiting is not None:
+            wake(awaiting)
+            result._invoke_callbacks()
 
     def end(self, error: Fault | BaseException | None) -> None:
         """As in `Sink`."""
+        self.kind = NOTHING  # who keeps a result keeps no function, nor what that holds
         self.results.clear()  # they refer to us: in a circle, their values would wait for the collector
 
     def abort(self, ending: Fault | BaseException) -> None:
@@ -107,9 +140,12 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         if name == "_condition":
             if self._batch is None:
                 return self.__dict__.setdefault(name, threading.Condition())
-            with self._batch.looking:
+            condition, own = Condition(), self.__dict__
+            with self._batch.looking:  # no calls in here: behind each, a signal handler may come, and wait for us
                 self._watched = True
-                return self.__dict__.setdefault(name, threading.Condition())
+                if name not in own:
+                    own[name] = condition
+            return own[name]
         if name in ("_waiters", "_done_callbacks"):
             return self.__dict__.setdefault(name, [])
         if name in ("_result", "_exception"):
@@ -119,33 +155,41 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     # ---- the crank's side
 
-    def _settle_watched(self, outcomes: Outcomes, awaiting: list[Waiting], looking: threading.RLock) -> None:
-        # State and news in one hold, or who comes between is told of what it has seen. (`looking` within, never around:
-        # who holds a condition may look for that of another result.)
-        with self._condition:
-            if self._state in OVER:
-                return
-            with looking:
-                if outcomes.state == FINISHED:
-                    self._outcomes = outcomes
-                self._state = outcomes.state
-                awaiting += self._awaiting or ()
-                self._awaiting = None
-            for waiter in self._waiters:
-                if self._state != FINISHED:
-                    waiter.add_cancelled(self)
-                elif outcomes.failed:
-                    waiter.add_exception(self)  # what `wait(..., FIRST_EXCEPTION)` waits for
-                else:
-                    waiter.add_result(self)
-            self._condition.notify_all()
-        self._invoke_callbacks()
+    def _settle(self, outcomes: Outcomes, looking: threading.RLock) -> list[Waiting] | None:
+        """For the condition's holder: state and news in one hold, or who comes between is told of what it has seen.
+
+        Who is to be woken; None if it was settled before. (`looking` is taken within, never around: who holds a
+        condition may look for that of another result.)
+        """
+        if self._state in OVER:
+            return None
+        with looking:
+            if outcomes.state == FINISHED:
+                self._outcomes = outcomes
+            self._state = outcomes.state
+            awaiting, self._awaiting = self._awaiting or [], None
+        for waiter in self._waiters:
+            if self._state != FINISHED:
+                waiter.add_cancelled(self)
+            elif outcomes.failed:
+                waiter.add_exception(self)  # what `wait(..., FIRST_EXCEPTION)` waits for
+            else:
+                waiter.add_result(self)
+        return awaiting
 
     def _invoke_callbacks(self) -> None:
         for callback in self._done_callbacks:
             call_back(callback, self)
 
     # ---- as in Future
+
+    def done(self) -> bool:
+        """Has the call ended?"""
+        return self._state in OVER
+
+    def cancelled(self) -> bool:
+        """Was it cancelled?"""
+        return self._state in (CANCELLED, CANCELLED_AND_NOTIFIED)
 
     def result(self, timeout: float | None = None) -> T:
         """The value, or the call's exception. Waits up to `timeout` seconds (None: as long as it takes).

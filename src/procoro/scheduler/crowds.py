@@ -253,7 +253,7 @@ class Crowds:
         piece = crowd.piece
         number = piece.first + at
         fault = Fault(number, kind, how, self.streams.of(piece).attempt(number))
-        fault.item = piece.items[piece.offset + at]
+        fault.given = piece.alone(at)
         return fault
 
 

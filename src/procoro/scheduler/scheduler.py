@@ -545,7 +545,7 @@ class Scheduler:
         """The call that a dead worker was in: it alone fails."""
         stream, piece = self.streams.of(sent.piece), sent.piece.cut(sent.recorded, sent.recorded + 1)
         fault = Fault(piece.first, worker.doom or FaultKind.DIED, how, stream.attempt(piece.first))
-        fault.item = piece.items[piece.offset]
+        fault.given = piece.alone(0)
         self.backlog.charge(piece.stream, now - worker.since)
         if worker.doom is None:
             stream.deaths += 1

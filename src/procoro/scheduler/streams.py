@@ -331,7 +331,7 @@ class Streams:
         for at in range(piece.count):
             number = piece.first + at
             fault = Fault(number, ending.kind, ending.how, stream.attempt(number))
-            fault.item = piece.items[piece.offset + at]
+            fault.given = piece.alone(at)
             self.finish(stream, piece.cut(at, at + 1), fault)
 
     def cancel(self, stream: int, number: int) -> bool:
