@@ -3,6 +3,7 @@ ended; if not, its worker is replaced, and the neighbours are told whose fault i
 
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 
 from procoro import Pool
-from procoro.errors import CallKilled, CallTimeout, Collateral, WorkerDied, failed_call
-from tests.promises import crowds, moods
+from procoro.errors import CallKilled, CallTimeout, Collateral, WorkerDied, WorkersKeepDying, failed_call
+from tests.promises import calls, crowds, moods
 from tests.promises.crowds import MODELS, fitting
 from tests.promises.looks import PATIENCE, gone, in_a_loop, wait_until
 from tests.promises.meetings import Meeting
@@ -271,3 +272,18 @@ def test_a_call_is_killed_while_its_function_is_loaded(model: str | None, tmp_pa
             result.get(PATIENCE)
         meeting.end()
         assert neighbour.get(PATIENCE) == "value"
+
+
+# ---- a model that cannot be loaded
+
+
+def _hide_the_model() -> None:
+    sys.modules["procoro.worker.models.asyncio"] = None  # type: ignore[assignment]
+
+
+def test_calls_that_no_worker_can_begin_are_given_up() -> None:
+    """As where a file of the user's stands in the way of a module that asyncio needs. Others may run."""
+    with Pool(1, _hide_the_model) as pool:
+        with pytest.raises(WorkersKeepDying, match="double_async was given up"):
+            pool.submit(calls.double_async, 1).get(PATIENCE)
+        assert pool.apply(abs, (-1,)) == 1

@@ -626,3 +626,28 @@ def test_data_of_main_is_packed_the_quick_way_as_the_long_way_would(script: Scri
         """
     )
     assert out == "True\n"
+
+
+def test_submodules_are_imported_that_only_code_within_the_code_uses(script: Script) -> None:
+    """A comprehension, a lambda; and by the name under which the program finds them."""
+    said = script(
+        """
+        import gevent, gevent.queue, logging.handlers, sys, xml.dom.minidom
+        from procoro import Pool
+
+        def within(_):
+            return [xml.dom.minidom.__name__ for _ in range(1)], (lambda: logging.handlers.__name__)()
+
+        def renamed(_):
+            return gevent.queue.Queue.__name__
+
+        def holding(package):
+            return lambda _: [package.dom.minidom.__name__ for _ in range(1)]
+
+        with Pool(1) as pool:
+            print(pool.apply(within, (1,)))
+            print(pool.apply(renamed, (1,)))
+            print(pool.apply(holding(xml), (1,)))
+        """
+    )
+    assert said == "(['xml.dom.minidom'], 'logging.handlers')\nQueue\n['xml.dom.minidom']\n"

@@ -5,7 +5,7 @@ import pytest
 from procoro.calls import Fault, FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.crowds import GRACE, LOADING
-from procoro.scheduler.scheduler import HUNG, LONG
+from procoro.scheduler.scheduler import FAILURES, HUNG, LONG
 from tests.scheduler.stage import Stage, kinds
 
 pytestmark = pytest.mark.pure
@@ -444,3 +444,25 @@ def test_what_takes_too_much_memory_is_one_of_all_that_ran() -> None:
     assert kinds(stage.take_back(s1=2))[0] == "KillWorker"
     stage.tell(m.WorkerLost(1, sent.span, "killed"))
     assert stage.faults() == {0: (FaultKind.MEMORY, 2), 1: (FaultKind.MEMORY, 2)}
+
+
+def test_calls_that_no_worker_can_begin_are_given_up() -> None:
+    """Each is ready, leaves by itself as soon as it is given some, and would be replaced for ever."""
+    stage = Crowded()
+    stage.many(3)
+    for worker in range(1, FAILURES + 1):
+        assert stage.scheduler.streams.running
+        stage.tell(m.WorkerLost(worker, 0, "no module"))
+        stage.tell(m.WorkerReady(worker + 1))
+    assert stage.faults() == {0: (FaultKind.GAVE_UP, 1), 1: (FaultKind.GAVE_UP, 1), 2: (FaultKind.GAVE_UP, 1)}
+    assert not stage.all(m.GiveUp)  # calls of another kind may run
+
+
+def test_workers_that_are_killed_before_a_call_begins_are_replaced() -> None:
+    """As by the kernel for memory: that need not be the calls' fault."""
+    stage = Crowded()
+    stage.many(3)
+    for worker in range(1, FAILURES + 2):
+        stage.tell(m.WorkerLost(worker, 0, "gone", killed=True))
+        stage.tell(m.WorkerReady(worker + 1))
+    assert stage.scheduler.streams.running and not stage.faults()

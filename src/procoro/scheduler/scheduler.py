@@ -63,6 +63,7 @@ LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
 LONG_SPAN = 2 * LONG  # likewise behind a packet, when others have nothing to do
 HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
 DEADLY = 1000  # workers lost in a row to one stream, before it is given up: half a minute
+FAILURES = 10  # likewise, workers that left by themselves before they began any call of it
 
 
 class Scheduler:
@@ -528,9 +529,14 @@ class Scheduler:
     def _lose_crowds(self, worker: Worker, event: WorkerLost, now: float) -> None:
         """What had not begun waits again; what ran ends."""
         faults = self.crowds.blame(worker, event.begun, event.how)
+        held = {self.streams.of(crowd.piece) for crowd in worker.crowds() if crowd.begun < crowd.limit}
         for crowd in worker.crowds():
             self._unsend(worker, crowd, max(crowd.begun, *(at + 1 for one, at, _ in faults if one is crowd), 0))
-        deadly = set()
+        deadly: set[Stream] = set()
+        if not (faults or event.killed or worker.leaving):  # it failed before any could begin, and so may the next
+            deadly = held
+            for stream in deadly:
+                stream.deaths += DEADLY // FAILURES
         for crowd, at, fault in faults:
             stream = self.streams.of(crowd.piece)
             if fault.kind == FaultKind.DIED and stream not in deadly:

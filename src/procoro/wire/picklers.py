@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import marshal
+import sys
 import types
 from typing import Any
 
@@ -47,9 +48,14 @@ class OfMain:
 
     def _dynamic_function_reduce(self, func: types.FunctionType) -> Any:
         reduced = cloudpickle.Pickler._dynamic_function_reduce(self, func)
+        slots = reduced[2][1]
+        cells = func.__closure__ or ()
+        slots["_cloudpickle_submodules"] = _submodules(
+            func.__code__, [*slots["__globals__"].values(), *map(_held, cells)]
+        )
         if func.__globals__ is not twin.main_globals():
             return reduced
-        _, arguments, (state, slots), *_ = reduced
+        _, arguments, (state, _), *_ = reduced
         names = [name for name in slots["__globals__"] if name != self.defining]
         for name in names:
             self.need(name)
@@ -70,6 +76,37 @@ class TwinPickler(OfMain, cloudpickle.Pickler):  # type: ignore[misc]
     def need(self, name: str) -> None:
         """As in `OfMain`."""
         self.names.add(name)
+
+
+class Submodule:
+    """Is imported where it is unpickled. (By its place: what stands there may call itself otherwise.)"""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return twin.imported, (self.name,)
+
+
+def _submodules(code: types.CodeType, held: list[object]) -> list[Submodule]:
+    """Those that a function finds as attributes of packages: also from a comprehension, where cloudpickle sees none."""
+    packages = [one.__name__ + "." for one in held if isinstance(one, types.ModuleType) and hasattr(one, "__path__")]
+    if not packages:
+        return []
+    names = twin.names_in(code)
+    return [
+        Submodule(name)
+        for name in list(sys.modules)
+        for package in packages
+        if name.startswith(package) and names.issuperset(name.removeprefix(package).split("."))
+    ]
+
+
+def _held(cell: types.CellType) -> object:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is empty so far
+        return None
 
 
 def _path(value: Any) -> str | None:
