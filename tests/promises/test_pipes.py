@@ -577,3 +577,12 @@ def test_the_users_default_time_out_is_not_ours(script: Script) -> None:
         """
     )
     assert said == "3\n7\nNone None\nlate\n"
+
+
+@pytest.mark.parametrize("value", ["x", "x" * 100_000, b"x" * 100_000, bytearray(b"x" * 100_000), ["x" * 10] * 10_000])
+def test_an_object_is_handed_on_as_bytes(value: Any) -> None:
+    """By a relay, which looks at nothing: what `recv_bytes` takes of an object is its pickle, as in multiprocessing."""
+    (sender, relay), (handing_on, receiver) = Pipe(), Pipe()
+    sender.send(value)
+    handing_on.send_bytes(relay.recv_bytes())
+    assert receiver.recv() == value

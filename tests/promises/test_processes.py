@@ -81,6 +81,7 @@ def looks_around() -> Any:
         sys.path[-1],
         sys.getrecursionlimit(),
         any(one[2] is Unheard for one in warnings.filters),
+        os.sched_getaffinity(0),
         sys.modules["__main__"].__doc__,
     )
 
@@ -97,6 +98,8 @@ def test_each_has_the_state_that_its_caller_has_when_it_starts(monkeypatch: pyte
         monkeypatch.syspath_prepend(str(tmp_path))
         sys.path.append("/no/such/first")
         os.umask(0o27)
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(cores)})
         sys.setrecursionlimit(before[5] + 7)
         try:
             assert started(looks_around).result() == looks_around()
@@ -105,8 +108,9 @@ def test_each_has_the_state_that_its_caller_has_when_it_starts(monkeypatch: pyte
             monkeypatch.setattr(sys, "argv", [*sys.argv, Word("second")])
             there = started(looks_around).result()
             assert (there, type(there[3])) == (looks_around(), Word)
-            assert there[0] == "1" and there[-2]
+            assert there[0] == "1" and there[-3] and there[-2] == {max(cores)}
         finally:
+            os.sched_setaffinity(0, cores)
             os.umask(before[2])
             sys.path.remove("/no/such/first")
             sys.setrecursionlimit(before[5])
@@ -1058,3 +1062,28 @@ def test_who_sees_the_sentinel_sees_the_exit_code() -> None:
         process = started(alone.leave, number)
         multiprocessing.connection.wait([process.sentinel])
         assert (process.is_alive(), process.exitcode) == (False, number)
+
+
+def test_who_gives_up_rights_starts_none_that_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `setuid`, as a server does. (To be another user here, the whole suite would have to be readable for him.)"""
+    before = started(os.getppid)
+    assert started(os.getppid).result() == before.result()
+    monkeypatch.setattr("procoro.engines.template._credentials", lambda: "another")
+    assert started(os.getppid).result() != before.result()
+
+
+def test_those_that_one_may_not_signal_any_more_end_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were started with more rights; so was their template."""
+    process = started(signal.pause)
+    with Pool(1) as pool:
+        running = pool.submit(signal.pause)
+        wait_until(running.running, "it runs")
+
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+        process.terminate()
+        process.join(PATIENCE)
+        assert process.exitcode == -signal.SIGTERM
+    assert running.done()

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import time
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
 from typing import Any
 
@@ -234,3 +235,25 @@ def test_a_call_that_raises_the_end_of_a_stream_does_not_end_it(error: type[Exce
 def test_a_result_says_that_its_call_raised_the_end_of_an_iteration() -> None:
     with Pool(1) as pool, pytest.raises(StopIteration):
         pool.submit(calls.raise_at_3, (3, StopIteration)).get(PATIENCE)
+
+
+@pytest.mark.parametrize("imap", [Pool.imap, Pool.imap_unordered])
+@pytest.mark.parametrize("iterated", [iter, enumerate, lambda stream: zip(stream)])
+def test_an_iterator_over_a_stream_goes_on_behind_a_failure(imap: Any, iterated: Any) -> None:
+    def inputs() -> Iterator[int]:
+        yield from range(6)
+        raise OSError("no more inputs")
+
+    with Pool(1) as pool:
+        iterator = iterated(imap(pool, calls.raise_if_3, inputs()))
+        outcomes: list[str] = []
+        while True:
+            try:
+                next(iterator)
+            except StopIteration:
+                break
+            except (ValueError, OSError) as error:
+                outcomes.append(type(error).__name__)
+            else:
+                outcomes.append("value")
+    assert outcomes == ["value"] * 3 + ["ValueError", "value", "value", "OSError"]

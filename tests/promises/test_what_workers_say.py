@@ -98,6 +98,37 @@ def test_a_handler_that_raises_harms_nothing(start: Start) -> None:
     assert "ValueError: handler" in said
 
 
+@pytest.mark.parametrize("configures", [False, True])
+def test_logging_is_configured_by_the_caller_or_else_where_it_is_used(start: Start, configures: bool) -> None:
+    """As in a fork: where the program has handlers, a worker's `basicConfig` does nothing."""
+    process = start(
+        f"""
+        import logging, sys
+        from procoro import Pool, Process
+
+        if {configures}:
+            logging.basicConfig(stream=sys.stdout, format="caller: %(processName)s %(message)s", level=logging.INFO)
+
+        def configure():
+            logging.basicConfig(stream=sys.stdout, format="worker: %(processName)s %(message)s", level=logging.INFO)
+
+        def work(*_):
+            configure()
+            logging.info("works")
+
+        process = Process(target=work, name="Ada")
+        process.start()
+        process.join()
+        with Pool(1, configure) as pool:
+            pool.map(work, [1])
+        """
+    )
+    first, second = process.communicate(timeout=10)[0].splitlines()
+    who = "caller" if configures else "worker"
+    assert first == f"{who}: Ada works"
+    assert second.startswith(f"{who}: PoolWorker-") and second.endswith(" works")
+
+
 PRINTS = """
     import sys
     from procoro import Pool

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from procoro import kernel
 from procoro.calls import Run
@@ -16,6 +16,9 @@ from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, T
 from procoro.wire import blocks, channel, codec, handles, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Contents, Entry, Library
+
+if TYPE_CHECKING:
+    from procoro.engines.template import TemplateProcess
 
 Tell = Callable[[Event], None]
 
@@ -44,7 +47,7 @@ class Member:
         self._library = library
         self._log = log
         self._spares = spares
-        self.template: object = None  # that it was asked of
+        self.template: TemplateProcess  # that it was asked of; set then
         self.pid = 0
         self.pidfd = -1
         self.end, self.theirs = channel.pair()

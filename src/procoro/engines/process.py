@@ -183,10 +183,7 @@ class Child:
         """Send a signal, if it lives."""
         if self.ended or self.pidfd < 0:
             return
-        try:
-            signal.pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:
-            pass
+        self._template.send_signal(self.pid, self.pidfd, number)
 
     def close(self) -> None:
         """Give the descriptors of a process that has ended back."""

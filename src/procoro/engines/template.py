@@ -40,6 +40,7 @@ class TemplateProcess:
         kernel.occupy_standard()
         self.users = 0
         self.alive = True
+        self._credentials = _credentials()  # what it forks has these: who has given up root, wants no more of it
         self._ticket = 0
         self._prepared: set[str] = set()
         self._worn = b""
@@ -76,7 +77,7 @@ class TemplateProcess:
             )
         with cls._lock:
             template = cls._current.get(patched)
-            if template is None or not template.alive:
+            if template is None or not template.alive or template._credentials != _credentials():
                 template = cls._current[patched] = cls(patched)
             template.users += 1
             return template
@@ -142,6 +143,18 @@ class TemplateProcess:
             del self._waiting[self._ticket]
             raise
 
+    def send_signal(self, pid: int, pidfd: int, number: int) -> None:
+        """Send a signal to one that was forked here, if it lives. Any thread."""
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # we have given up rights that it has: the template has them, too
+            try:
+                channel.send(self.control, [channel.SIGNAL_HEAD.pack(channel.SIGNAL, pid, number)])
+            except OSError:
+                pass  # it is gone, and with it all that it has forked will be; or busy
+
     def listen(self, crank: Crank) -> None:
         """Hand on what the template has said; if it is gone, tell the engines."""
         while self.alive:
@@ -167,6 +180,10 @@ class TemplateProcess:
         self.alive = False
         os.close(self._lifeline)
         self.control.close()
+
+
+def _credentials() -> tuple[object, ...]:
+    return os.getresuid(), os.getresgid(), os.getgroups()
 
 
 def _forget_in_child() -> None:

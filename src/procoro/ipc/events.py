@@ -179,7 +179,7 @@ class Condition(Acquired, Shared):
 
     def notify(self, n: int = 1) -> None:
         """Wake up to `n` of those who wait."""
-        n = arguments.count("n", n, 1)
+        n = arguments.count("n", n, 0)
         self._check()
         self._notify(n)
 

@@ -161,7 +161,10 @@ class Connection:
         kind, body, fds = received
         if fds:
             handles.close(fds)
-        data = body[:-1] if kind <= SMALL_BYTES else bytes(body)
+        if kind in (BYTES_OBJECT, PICKLE) and not fds:  # a large object by `send`: as the pickle that a small one is
+            data = pickle.dumps(self._unpack(kind, body, []), 5)
+        else:
+            data = body[:-1] if kind <= SMALL_BYTES else bytes(body)
         if maxlength is not None and len(data) > maxlength:
             self.close()
             raise OSError("bad message length")

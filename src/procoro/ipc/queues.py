@@ -471,14 +471,14 @@ class Queue(SimpleQueue[T]):
             procoro.errors.QueueShutDown: the queue was shut down.
             ValueError: the queue is closed.
         """
-        deadline = None if timeout is None else _deadline(timeout)
+        deadline = None if timeout is None else deadline_of(timeout)
         packed = self._pack(obj)
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
             sleep_until(self._putting(packed, deadline) if block else self._putting_now(packed))
 
     async def aput(self, obj: T, timeout: float | None = None) -> None:
         """As `put`, to be awaited."""
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         packed = self._pack(obj)
         if not (self._writer.acquire_at_once() and self._append_at_once(packed)):
             await wait(self._putting(packed, deadline))
@@ -503,13 +503,13 @@ class Queue(SimpleQueue[T]):
             ValueError: the queue is closed.
         """
         if block:
-            return self._get(None if timeout is None else _deadline(timeout))
+            return self._get(None if timeout is None else deadline_of(timeout))
         packed = self._take_at_once()
         return self._unpack(packed if packed is not None else sleep_until(self._getting_now()))
 
     async def aget(self, timeout: float | None = None) -> T:
         """As `get`, to be awaited."""
-        return await self._aget(_deadline(timeout))
+        return await self._aget(deadline_of(timeout))
 
     def get_nowait(self) -> T:
         """As `get(block=False)`."""
@@ -675,10 +675,3 @@ class JoinableQueue(Queue[T]):
 
 
 MIDDLE = 1 << 40
-
-
-def _deadline(timeout: float | None) -> float | None:
-    deadline = deadline_of(timeout)
-    if timeout is not None and timeout < 0:
-        raise ValueError(f"timeout must be >= 0 seconds or None, got {timeout!r}")
-    return deadline

@@ -99,7 +99,25 @@ class Stream(Generic[T]):
         self._taken = None  # calls and bytes in hand, not yet accounted for
 
     def __iter__(self) -> Iterator[T]:
-        return itertools.chain.from_iterable(iter(self.next_values, None))
+        # A loop in C, in two thirds of the time of `next`. What raises is one of the iterators that it chains: behind
+        # that, the chain goes on; a source that raises it would drop, and with it all that still comes.
+        return itertools.chain.from_iterable(iter(self._in_hand, None))
+
+    def _in_hand(self) -> Iterator[T] | None:
+        if operator.length_hint(self._values) or self._advance():
+            return self._values
+        inbox = self._inbox
+        if inbox.over and not inbox.ready and not self._failures and inbox.error is None:
+            return None
+        return self._coming()
+
+    def _coming(self) -> Iterator[T]:
+        """Wait until something has come; raise what is due."""
+        if (failure := self._next_failure()) is not None:
+            yield self._opened(failure)
+        elif not self._inbox.ready and not self._ended():
+            refuse_in_crank(self._inbox.context.conductor)
+            self._inbox.wait(None)
 
     def next_values(self, timeout: float | None = None) -> Iterator[T] | None:
         """The values that are here, waiting for some if need be; None at the end. Raises as `next`."""

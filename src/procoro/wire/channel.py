@@ -35,8 +35,8 @@ CALL, ASKED, UNASKED = b"C", b"A", b"U"
 # Back: its target has returned, has raised (and wants to know whether anybody asked), or has called `sys.exit`
 RETURNED, RAISED, LEFT = b"V", b"N", b"O"
 # Parent to template (modules to import; the caller's state, for processes with one call; for a worker; for such a
-# process), template to parent
-PREPARE, STATE, START, START_PROCESS, STARTED, EXITED = b"Z", b"T", b"F", b"G", b"W", b"X"
+# process; a signal for one), template to parent
+PREPARE, STATE, START, START_PROCESS, SIGNAL, STARTED, EXITED = b"Z", b"T", b"F", b"G", b"Y", b"W", b"X"
 
 # kind, shape of the calls, packing of the inputs, slot, span, calls; places in the library: of the function, of its
 # contents
@@ -48,6 +48,7 @@ CROWD_ENDED = struct.Struct("<QId")  # span, calls run, seconds of all of them
 ENDED_HEAD = struct.Struct("<cQId")  # kind, span, calls run, seconds
 BLOCK_HEAD = struct.Struct("<cQ")  # kind, the block's number
 START_HEAD = struct.Struct("<cQ")  # kind, ticket
+SIGNAL_HEAD = struct.Struct("<cii")  # kind, pid, number
 STARTED_HEAD = struct.Struct("<cQi")  # kind, ticket, pid
 EXITED_HEAD = struct.Struct("<cQi")  # kind, ticket, wait status
 

@@ -42,9 +42,9 @@ def run(fds: list[int]) -> int:
         caller, initializer, model, places = pickle.load(file)
     for fd in (stdout, stderr):
         os.close(fd)
-    levels = state.put_on(caller)
+    logging = state.put_on(caller)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # blocked in the template
-    output.ForwardLogging(end, levels)
+    output.ForwardLogging(end, logging)
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed, model, places)
     if worker.initialize(initializer):
         worker.serve()

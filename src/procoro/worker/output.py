@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import pickle
@@ -9,6 +10,7 @@ import sys
 from typing import Any
 
 from procoro.wire import channel
+from procoro.worker import state
 
 
 class LineWriter(io.TextIOWrapper):
@@ -46,12 +48,13 @@ def open_streams(stdout: int, stderr: int, printed: list[bool]) -> tuple[LineWri
 class ForwardLogging:
     """Waits on `sys.meta_path` for `logging` to be imported: most calls never do, and it costs 10 ms.
 
-    Then every record that the caller's levels let through goes to the caller's handlers.
+    Then every record that the caller's levels let through goes to the caller's handlers. `basicConfig` does what it
+    would in a fork: nothing if the caller has handlers, and else what it says.
     """
 
-    def __init__(self, end: channel.End, levels: dict[str, int] | None) -> None:
+    def __init__(self, end: channel.End, callers: state.Logging) -> None:
         self._end = end
-        self._levels = levels
+        self._levels, self._has_handlers = callers or ({}, False)
         if "logging" in sys.modules:
             self._configure()
         else:
@@ -92,9 +95,25 @@ class ForwardLogging:
                 except Exception:
                     self.handleError(record)
 
-        logging.getLogger().handlers[:] = [Forward()]
-        for name, level in (self._levels or {}).items():
+        root, ours = logging.getLogger(), Forward()
+        root.handlers[:] = [ours]
+        for name, level in self._levels.items():
             logging.getLogger(name or None).setLevel(level)
+        basic_config, make_record = logging.basicConfig, logging.getLogRecordFactory()
+
+        def configure(**kwargs: Any) -> None:
+            if kwargs and root.handlers == [ours] and not self._has_handlers:
+                root.removeHandler(ours)
+            basic_config(**kwargs)
+
+        def named_record(*args: Any, **kwargs: Any) -> logging.LogRecord:
+            record = make_record(*args, **kwargs)
+            if record.processName == "MainProcess":  # so says `logging` wherever `multiprocessing` is not in use
+                record.processName = state.name
+            return record
+
+        logging.basicConfig = functools.wraps(basic_config)(configure)
+        logging.setLogRecordFactory(named_record)
 
 
 def _pickled(record: Any) -> bytes:

@@ -37,8 +37,8 @@ def run(fds: list[int]) -> int:
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdout, stderr):
         os.close(fd)
-    levels = state.Ahead.complete()
-    output.ForwardLogging(end, levels)
+    logging = state.Ahead.complete()
+    output.ForwardLogging(end, logging)
     if TERMINATION != signals.SIG_DFL:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
     signals.pthread_sigmask(signals.SIG_UNBLOCK, [signals.SIGTERM])  # blocked in the template
@@ -122,9 +122,12 @@ class OneCall:
         if interrupted and heeds_interrupts:
             raise KeyboardInterrupt
         if authkey is not None:
-            from multiprocessing import process as theirs
-
-            theirs.current_process().authkey = authkey
+            import_module("multiprocessing.process")
+        theirs: Any = sys.modules.get("multiprocessing.process")
+        if theirs is not None:
+            theirs.current_process().name = state.name
+            if authkey is not None:
+                theirs.current_process().authkey = authkey
         with handles.arriving(arrived) if arrived else nullcontext():  # most have none: 17 page faults less
             if definitions:
                 twin.define(definitions)

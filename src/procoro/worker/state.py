@@ -10,7 +10,7 @@ import resource
 import sys
 import types
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from procoro import kernel
 from procoro.wire import twin
@@ -38,11 +38,13 @@ def capture() -> bytes:
         "env": dict(os.environb),
         "umask": kernel.umask(),
         "limits": [(kind, resource.getrlimit(kind)) for kind in set(LIMITS)],
+        "affinity": _affinity(),
+        "nice": _nice(),
         "main": {name: vars(main)[name] for name in MAIN_NAMES if name in vars(main)},
         "strays": strays(),
         "depth": depth + 1,
         "caller": (name, os.getpid()),
-        "levels": _logging_levels(),
+        "logging": _logging(),
         "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
         "recursion": sys.getrecursionlimit(),
@@ -165,17 +167,31 @@ def _authkey() -> bytes | None:
     return None if current is None else bytes(current().authkey)
 
 
-def _logging_levels() -> dict[str, int] | None:
+def _affinity() -> set[int] | None:
+    """The cores on which the main thread may run; None where nobody can tell."""
+    return os.sched_getaffinity(os.getpid()) if hasattr(os, "sched_getaffinity") else None
+
+
+def _nice() -> int:
+    return os.getpriority(os.PRIO_PROCESS, os.getpid())
+
+
+# The levels of loggers, and whether the root has handlers; None: `logging` has not been imported
+Logging: TypeAlias = "tuple[dict[str, int], bool] | None"
+
+
+def _logging() -> Logging:
     logging: Any = sys.modules.get("logging")
     root: Any = getattr(logging, "root", None)  # another thread may just be importing it
     if root is None:
         return None
     loggers = {"": root, **root.manager.loggerDict}
-    return {name: level for name, logger in list(loggers.items()) if (level := getattr(logger, "level", 0))}
+    levels = {name: level for name, logger in list(loggers.items()) if (level := getattr(logger, "level", 0))}
+    return levels, bool(root.handlers)
 
 
-def put_on(data: bytes) -> dict[str, int] | None:
-    """Take the caller's state over; the levels of its loggers."""
+def put_on(data: bytes) -> Logging:
+    """Take the caller's state over; how its loggers are."""
     global name, daemon
     state = pickle.loads(data)
     name, daemon = f"PoolWorker-{os.getpid()}", True
@@ -213,14 +229,18 @@ class Ahead:
             cls.state["warnings"] = None
         limits = cls.state["limits"]
         cls.state["limits"] = [(kind, limit) for kind, limit in limits if resource.getrlimit(kind) != limit]
+        if cls.state["affinity"] == _affinity():
+            cls.state["affinity"] = None
+        if cls.state["nice"] == _nice():
+            cls.state["nice"] = None
         _put_on_what_is_plain(cls.state)
         if cls.state["authkey"] is not None and "multiprocessing.process" in sys.modules:
             _put_on_authkey(cls.state["authkey"])
             cls.state["authkey"] = None
 
     @classmethod
-    def complete(cls) -> dict[str, int] | None:
-        """In a process that was forked then; the levels of the caller's loggers."""
+    def complete(cls) -> Logging:
+        """In a process that was forked then; how the caller's loggers are."""
         return put_on(cls.data) if cls.state is None else _put_on_the_rest(cls.state)
 
 
@@ -246,7 +266,7 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
     twin.is_here = True
 
 
-def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
+def _put_on_the_rest(state: dict[str, Any]) -> Logging:
     sys.setrecursionlimit(state["recursion"])  # not in the template, which would have to live with it
     if state["cwd"] is not None:  # nor this: there may be another directory of this name by then
         try:
@@ -258,6 +278,12 @@ def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
             try:
                 resource.setrlimit(kind, limit)
             except (OSError, ValueError):
+                pass
+    for put, value in ((os.sched_setaffinity, state["affinity"]), (_set_nice, state["nice"])):
+        if value is not None:
+            try:
+                put(0, value)
+            except OSError:  # its cores have gone offline; or to be nicer is for root alone
                 pass
     if state["warnings"] is not None:
         try:
@@ -271,8 +297,12 @@ def _put_on_the_rest(state: dict[str, Any]) -> dict[str, int] | None:
             pass
     if state["authkey"] is not None:
         _put_on_authkey(state["authkey"])
-    levels: dict[str, int] | None = state["levels"]
-    return levels
+    logging: Logging = state["logging"]
+    return logging
+
+
+def _set_nice(pid: int, nice: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, pid, nice)
 
 
 def set_environment(variables: dict[str, str]) -> None:

@@ -77,6 +77,9 @@ class Template:
                 if message[:1] == channel.STATE:
                     self._put_on(message, fds)
                     continue
+                if message[:1] == channel.SIGNAL:
+                    self._signal(*channel.SIGNAL_HEAD.unpack(message)[1:])
+                    continue
                 kind, ticket = channel.START_HEAD.unpack(message)
                 self._fork(ticket, fds, loop.run if kind == channel.START else process.run)
 
@@ -123,6 +126,11 @@ class Template:
         channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
         for fd in fds:
             os.close(fd)
+
+    def _signal(self, pid: int, number: int) -> None:
+        """The caller may not: it has given up rights that its processes were started with."""
+        if any(pid == child for _, child in self._children.values()):  # not reaped: the number is still its
+            os.kill(pid, number)
 
     def _reap(self, pidfd: int) -> None:
         self._poll.unregister(pidfd)
