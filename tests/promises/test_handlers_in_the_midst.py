@@ -97,7 +97,7 @@ def test_what_a_handler_raises_is_not_taken_for_a_refusal(
 
 def test_a_condition_that_was_left_held_stops_no_pool(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     """As by a Ctrl-C in `concurrent.futures.wait`, which takes many: the call ends all the same, and so do others."""
-    monkeypatch.setattr(results, "TRIES", 50)
+    monkeypatch.setattr(results, "TRIES", 5)
     with Pool(1) as pool, Pool(1) as other:
         result = pool.submit(calls.stand, gate)
         gate.reached()

@@ -12,6 +12,7 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from procoro.calls import Fault, FaultKind, Run
@@ -32,8 +33,8 @@ OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
 Kind: TypeAlias = "Entry | tuple[str, bool]"
 NOTHING = "", False
 
-AGAIN = 0.001  # seconds until a result is settled whose condition was held
-TRIES = 3000  # times; then who holds it has left it so: a Ctrl-C between two steps of `concurrent.futures.wait`
+AGAIN, LATER = 0.001, 0.064  # seconds until a result is settled whose condition was held, twice as long each time
+TRIES = 50  # in 3 s; then who holds it has left it so: a Ctrl-C between two steps of `concurrent.futures.wait`
 
 
 class Condition(type(threading.RLock())):  # type: ignore[misc]
@@ -88,17 +89,18 @@ class Batch:
                         result._awaiting = None
         wake(awaiting)
         for result in watched:
-            self._settle_watched(result, outcomes, TRIES)
+            self._settle_watched(result, outcomes)
 
-    def _settle_watched(self, result: Result[Any], outcomes: Outcomes, tries: int) -> None:
+    def _settle_watched(self, result: Result[Any], outcomes: Outcomes, tried: int = 0) -> None:
         # Not waiting for the condition: who holds it may hold it for ever, and all pools would stand still.
         if result._condition.acquire(blocking=False):
             try:
                 awaiting = result._settle(outcomes, self.looking)
             finally:
                 result._condition.release()
-        elif tries:
-            self.context.conductor.crank.call_later(AGAIN, lambda: self._settle_watched(result, outcomes, tries - 1))
+        elif tried < TRIES:
+            again = partial(self._settle_watched, result, outcomes, tried + 1)
+            self.context.conductor.crank.call_later(min(AGAIN * 2**tried, LATER), again)
             return
         else:
             awaiting = result._settle(outcomes, self.looking)
