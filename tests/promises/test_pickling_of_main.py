@@ -651,3 +651,25 @@ def test_submodules_are_imported_that_only_code_within_the_code_uses(script: Scr
         """
     )
     assert said == "(['xml.dom.minidom'], 'logging.handlers')\nQueue\n['xml.dom.minidom']\n"
+
+
+def test_submodules_that_only_seem_to_be_used_harm_nobody(script: Script) -> None:
+    """An import that is blocked, one that fails in a worker, and what is no module at all."""
+    said = script(
+        """
+        import sys, xml.dom.minidom
+        from procoro import Pool
+
+        sys.modules["xml.ghost"] = None
+        sys.modules["xml.odd"] = object()
+        class Named:
+            ghost, odd = "ghost", "odd"
+
+        def uses(_):
+            return [(xml.dom.minidom.__name__, Named.ghost, Named.odd) for _ in range(1)]
+
+        with Pool(1) as pool:
+            print(pool.apply(uses, (1,)))
+        """
+    )
+    assert said == "[('xml.dom.minidom', 'ghost', 'odd')]\n"

@@ -1083,6 +1083,9 @@ def test_those_that_one_may_not_signal_any_more_end_all_the_same(monkeypatch: py
             raise PermissionError
 
         monkeypatch.setattr(signal, "pidfd_send_signal", refuse)
+        with pytest.raises(PermissionError):  # as long as we have all that it was started with, it is its own doing
+            process.terminate()
+        monkeypatch.setattr("procoro.engines.template._credentials", lambda: "another")
         process.terminate()
         process.join(PATIENCE)
         assert process.exitcode == -signal.SIGTERM

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, as_completed, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
@@ -257,3 +257,25 @@ def test_an_iterator_over_a_stream_goes_on_behind_a_failure(imap: Any, iterated:
             else:
                 outcomes.append("value")
     assert outcomes == ["value"] * 3 + ["ValueError", "value", "value", "OSError"]
+
+
+@pytest.mark.parametrize("function", [calls.double, calls.raise_if_3])
+def test_several_threads_may_share_an_iterator(function: Any) -> None:
+    with Pool(2) as pool:
+        for _ in range(10):
+            iterator = iter(pool.imap(function, range(2_000), chunksize=7))
+            outcomes: list[object] = []
+
+            def take(iterator: Iterator[int] = iterator, outcomes: list[object] = outcomes) -> None:
+                while True:
+                    try:
+                        outcomes.append(next(iterator))
+                    except StopIteration:
+                        return
+                    except ValueError as error:
+                        outcomes.append(str(error))
+
+            with ThreadPoolExecutor(4) as threads:
+                for done in [threads.submit(take) for _ in range(4)]:
+                    done.result(PATIENCE)
+            assert len(outcomes) == 2_000 and len(set(outcomes)) == 2_000

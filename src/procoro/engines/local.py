@@ -112,7 +112,7 @@ class LocalEngine:
     def _started(self, member: Member, pid: int, pidfd: int) -> None:
         if self._members.get(member.number) is not member:
             if pidfd >= 0:
-                member.template.send_signal(pid, pidfd, signal.SIGKILL)  # we waited no longer for its start
+                _send(member, pid, pidfd, signal.SIGKILL)  # we waited no longer for its start
                 os.close(pidfd)
             return
         member.pid, member.pidfd = pid, pidfd
@@ -204,7 +204,7 @@ class LocalEngine:
 
     def _signal(self, member: Member) -> None:
         if member.pidfd >= 0:
-            member.template.send_signal(member.pid, member.pidfd, signal.SIGKILL)
+            _send(member, member.pid, member.pidfd, signal.SIGKILL)
 
     def _give_start_up(self, member: Member) -> None:
         """The template does not answer. If it forks this worker after all, that is killed or finds nobody here."""
@@ -292,7 +292,7 @@ class LocalEngine:
                 if not member.asked:
                     os.ftruncate(member.record.fd, record.SIZE)  # what it was asked before has been told
                     member.asked, member.traced = True, record.SIZE
-                    member.template.send_signal(member.pid, member.pidfd, heart.SIGNAL)
+                    _send(member, member.pid, member.pidfd, heart.SIGNAL)
                 elif size > member.traced:
                     stack = os.pread(member.record.fd, size - member.traced, member.traced)
                     member.traced = size
@@ -321,6 +321,13 @@ def _not_started(reason: str) -> WorkerEnd:
     end = WorkerEnd(0, None)
     end.reason = reason
     return end
+
+
+def _send(member: Member, pid: int, pidfd: int, number: signal.Signals) -> None:
+    try:
+        member.template.send_signal(pid, pidfd, number)
+    except PermissionError:  # a call has made its worker another user's: it leaves when our end is closed
+        pass
 
 
 def _standard(number: int) -> int:

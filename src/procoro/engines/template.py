@@ -144,13 +144,18 @@ class TemplateProcess:
             raise
 
     def send_signal(self, pid: int, pidfd: int, number: int) -> None:
-        """Send a signal to one that was forked here, if it lives. Any thread."""
+        """Send a signal to one that was forked here, if it lives. Any thread.
+
+        Raises PermissionError if it has taken rights that it was not started with.
+        """
         try:
             signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
             pass
-        except PermissionError:  # we have given up rights that it has: the template has them, too
-            try:
+        except PermissionError:
+            if self._credentials == _credentials():
+                raise
+            try:  # we have given up rights that it has: the template has them, too
                 channel.send(self.control, [channel.SIGNAL_HEAD.pack(channel.SIGNAL, pid, number)])
             except OSError:
                 pass  # it is gone, and with it all that it has forked will be; or busy

@@ -85,20 +85,21 @@ class Submodule:
         self.name = name
 
     def __reduce__(self) -> Any:
-        return twin.imported, (self.name,)
+        return twin.import_if_it_can_be, (self.name,)
 
 
 def _submodules(code: types.CodeType, held: list[object]) -> list[Submodule]:
     """Those that a function finds as attributes of packages: also from a comprehension, where cloudpickle sees none."""
-    packages = [one.__name__ + "." for one in held if isinstance(one, types.ModuleType) and hasattr(one, "__path__")]
+    modules = [one for one in held if isinstance(one, types.ModuleType) and hasattr(one, "__path__")]
+    packages = tuple(f"{module.__name__}." for module in modules)
     if not packages:
         return []
     names = twin.names_in(code)
     return [
         Submodule(name)
-        for name in list(sys.modules)
-        for package in packages
-        if name.startswith(package) and names.issuperset(name.removeprefix(package).split("."))
+        for name, module in list(sys.modules.items())
+        if name.startswith(packages) and isinstance(module, types.ModuleType)
+        if any(names.issuperset(name.removeprefix(package).split(".")) for package in packages)
     ]
 
 

@@ -157,6 +157,14 @@ def imported(name: str) -> types.ModuleType:
     return sys.modules[name]
 
 
+def import_if_it_can_be(name: str) -> None:
+    """A module that a function seems to use. If it does, and this has failed, what it looks up there says so."""
+    try:
+        __import__(name)
+    except (Exception, SystemExit):
+        pass
+
+
 def make_function(*parts: Any) -> types.FunctionType:
     """A function of `__main__`, whose state is still to be set: it may refer to the function."""
     return types.FunctionType(*parts)

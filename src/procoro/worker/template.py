@@ -130,7 +130,10 @@ class Template:
     def _signal(self, pid: int, number: int) -> None:
         """The caller may not: it has given up rights that its processes were started with."""
         if any(pid == child for _, child in self._children.values()):  # not reaped: the number is still its
-            os.kill(pid, number)
+            try:
+                os.kill(pid, number)
+            except PermissionError:  # it has taken more than we have, too
+                pass
 
     def _reap(self, pidfd: int) -> None:
         self._poll.unregister(pidfd)
