@@ -91,7 +91,11 @@ class Executor(futures.Executor):
             concurrent.futures.process.BrokenProcessPool: no worker can be kept alive.
         """
         self._check_running()
-        return self._pool.submit(fn, *args, **kwargs)
+        try:
+            return self._pool.submit(fn, *args, **kwargs)
+        except RuntimeError:
+            self._check_running()  # another thread may just have shut it down
+            raise
 
     def map(
         self,

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -18,6 +20,7 @@ from joblib import cpu_count, register_parallel_backend
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from procoro.executor import Executor
+from procoro.results import Result
 from procoro.worker.state import set_environment
 
 
@@ -37,6 +40,10 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     supports_retrieve_callback = True
     supports_inner_max_num_threads = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._handed_in: weakref.WeakSet[Result[Any]] = weakref.WeakSet()
+
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many workers `n_jobs` means: -1 all cores, -2 all but one, and so on."""
         if n_jobs == 0:
@@ -52,13 +59,15 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
         self._executor = _executor(workers, self._prepare_worker_env(workers), self.backend_kwargs)
-        # joblib's callback pulls the user's next calls, which may take their time: not in procoro's thread.
+        # joblib's callback pulls the user's next calls, which may take their time: not in procoro's thread. Ends with
+        # its last use: `parallel_config` shares a backend between `Parallel`s, and another may be in the midst.
         self._dispatcher = ThreadPoolExecutor(1, "procoro-joblib")
         return workers
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Result[Any]:
         """Run a batch of calls."""
         future = self._executor.submit(_run, func)
+        self._handed_in.add(future)
         if callback is not None:
             dispatcher = self._dispatcher
             future.add_done_callback(lambda done: dispatcher.submit(callback, done))
@@ -70,12 +79,12 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
 
     def terminate(self) -> None:
         """A `Parallel` is over; the workers wait for the next one."""
-        self._dispatcher.shutdown(wait=False)
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """A call has failed: end all others."""
-        self._executor.kill_workers()
+        """A call has failed: end all others, but not those of who uses the same workers."""
+        for future in list(self._handed_in):
+            future.kill()
         self.terminate()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
@@ -86,16 +95,14 @@ def _run(batch: Callable[[], Any]) -> Any:
 
 
 _kept: tuple[object, Executor] | None = None
+_choosing = threading.Lock()
 
 
 def _executor(workers: int, environment: dict[str, str], options: dict[str, Any]) -> Executor:
-    """The executor that is there, if it is what is wanted; else a new one in its place."""
+    """The executor that is there, if it is what is wanted; else a new one: who is using the old one goes on with it."""
     global _kept
     wanted = (workers, environment, options)
-    if _kept is not None:
-        if _kept[0] == wanted and _kept[1]._is_open():
-            return _kept[1]
-        _kept[1].shutdown(wait=False)
-    executor = Executor(workers, initializer=set_environment, initargs=(environment,), **options)
-    _kept = wanted, executor
-    return executor
+    with _choosing:
+        if _kept is None or _kept[0] != wanted or not _kept[1]._is_open():
+            _kept = wanted, Executor(workers, initializer=set_environment, initargs=(environment,), **options)
+        return _kept[1]

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,33 @@ def test_scikit_learn_searches_on_it() -> None:
         return list(found.cv_results_["mean_test_score"])
 
     assert search("procoro") == search("sequential")
+
+
+@pytest.mark.parametrize("other", [2, 3])
+def test_runs_that_overlap_harm_each_other_not(other: int) -> None:
+    """`parallel_config` has one backend for both."""
+    first = Parallel(n_jobs=2, return_as="generator")(delayed(calls.double)(i) for i in range(200))
+    second = Parallel(n_jobs=other, return_as="generator")(delayed(calls.double)(i) for i in range(200))
+    assert list(zip(first, second, strict=True)) == [(2 * i, 2 * i) for i in range(200)]
+
+
+def test_runs_in_threads_with_workers_of_their_own_go_on() -> None:
+    def run(n_jobs: int) -> list[int]:
+        runs = (
+            Parallel(n_jobs=n_jobs, backend="procoro")(delayed(calls.double)(i) for i in range(100)) for _ in range(3)
+        )
+        return [value for values in runs for value in values]
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(run, [2, 3, 2, 3])) == [[2 * i for i in range(100)] * 3] * 4
+
+
+def test_a_failure_ends_no_other_run(gate: Gate) -> None:
+    """Which has the same workers."""
+    with ThreadPoolExecutor(1) as threads:
+        innocent = threads.submit(lambda: Parallel(n_jobs=2, backend="procoro")([delayed(calls.stand)(gate, 1)]))
+        gate.reached()
+        with pytest.raises(ValueError, match="no 3"):
+            Parallel(n_jobs=2, backend="procoro")(delayed(calls.raise_if_3)(i) for i in range(5))
+        gate.open()
+        assert innocent.result(60) == [1]
