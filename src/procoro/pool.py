@@ -190,7 +190,7 @@ class Pool:
                         within
                         or last is None
                         or last.kind != kind
-                        or last.shape != shape
+                        or last.context.shape != shape
                         or len(last.results) >= GATHERED
                     ):
                         batch = self._open_batch(fn, kind, shape)
@@ -257,7 +257,7 @@ class Pool:
         for batch, values in gathered:
             if not values:  # a Ctrl-C, again
                 continue
-            stream, shape = batch.context.stream, batch.shape
+            stream, shape = batch.context.stream, batch.context.shape
             function, name = (None, batch.kind[0]) if isinstance(batch.kind, tuple) else (batch.kind, "")
             if shape in (codec.ONE, codec.STAR):
                 items: Any = codec.PlainInputs(values)

@@ -55,7 +55,6 @@ class Batch:
     def __init__(self, context: Context, kind: Kind, many: bool) -> None:
         self.context = context
         self.kind = kind
-        self.shape = context.shape
         self.many = many  # may they run beside each other?
         self.announced = False  # the crank has been asked to fetch them
         self.values: list[Any] = []

@@ -101,24 +101,14 @@ class Stream(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return itertools.chain.from_iterable(_Runs(self))  # a loop in C, in two thirds of the time of `next`
 
-    def in_hand(self) -> Iterator[T] | None:
-        """What is here, or else waits for it; None at the end. Raises nothing itself."""
+    def _in_hand(self) -> Iterator[T] | None:
+        """The values that are here, or else what waits for some; None at the end. Raises nothing itself."""
         if operator.length_hint(self._values) or self._advance():
             return self._values
         inbox = self._inbox
         if inbox.over and not inbox.ready and not self._failures and inbox.error is None:
             return None
         return _Coming(self)
-
-    def come(self) -> tuple[T] | None:
-        """Wait for what comes next, to be had `in_hand` then; or that, if it is one of a run with failures. Raises as
-        `next`."""
-        if (failure := self._next_failure()) is not None:
-            return (self._opened(failure),)
-        if not (self._advance() or self._failures or self._ended()):
-            refuse_in_crank(self._inbox.context.conductor)
-            self._inbox.wait(None)
-        return None
 
     def next_values(self, timeout: float | None = None) -> Iterator[T] | None:
         """The values that are here, waiting for some if need be; None at the end. Raises as `next`."""
@@ -276,14 +266,14 @@ class _Runs(Generic[T]):
         return self
 
     def __next__(self) -> Iterator[T]:
-        values = self._stream.in_hand()
+        values = self._stream._in_hand()
         if values is None:
             raise StopIteration
         return values
 
 
 class _Coming(Generic[T]):
-    """In the place of a run that is not here: waits, or gives a value among failures."""
+    """In the place of a run that is not here: waits for it, or gives an outcome of a run with failures."""
 
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
@@ -292,7 +282,7 @@ class _Coming(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        came = self._stream.come()
-        if came is None:
+        values = self._stream.next_values()
+        if values is None or values is self._stream._values:  # the chain comes to it next
             raise StopIteration
-        return came[0]
+        return next(values)

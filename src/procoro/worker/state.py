@@ -167,9 +167,9 @@ def _authkey() -> bytes | None:
     return None if current is None else bytes(current().authkey)
 
 
-def _affinity() -> set[int] | None:
-    """The cores on which the main thread may run; None where nobody can tell."""
-    return os.sched_getaffinity(os.getpid()) if hasattr(os, "sched_getaffinity") else None
+def _affinity() -> set[int]:
+    """The cores on which the main thread may run."""
+    return os.sched_getaffinity(os.getpid())
 
 
 def _nice() -> int:
@@ -229,10 +229,6 @@ class Ahead:
             cls.state["warnings"] = None
         limits = cls.state["limits"]
         cls.state["limits"] = [(kind, limit) for kind, limit in limits if resource.getrlimit(kind) != limit]
-        if cls.state["affinity"] == _affinity():
-            cls.state["affinity"] = None
-        if cls.state["nice"] == _nice():
-            cls.state["nice"] = None
         _put_on_what_is_plain(cls.state)
         if cls.state["authkey"] is not None and "multiprocessing.process" in sys.modules:
             _put_on_authkey(cls.state["authkey"])
@@ -279,12 +275,13 @@ def _put_on_the_rest(state: dict[str, Any]) -> Logging:
                 resource.setrlimit(kind, limit)
             except (OSError, ValueError):
                 pass
-    for put, value in ((os.sched_setaffinity, state["affinity"]), (_set_nice, state["nice"])):
-        if value is not None:
-            try:
-                put(0, value)
-            except OSError:  # its cores have gone offline; or to be nicer is for root alone
-                pass
+    try:
+        if _affinity() != state["affinity"]:
+            os.sched_setaffinity(0, state["affinity"])
+        if _nice() != state["nice"]:
+            os.setpriority(os.PRIO_PROCESS, 0, state["nice"])
+    except OSError:  # its cores have gone offline; or the caller is less nice, by rights that it has given up
+        pass
     if state["warnings"] is not None:
         try:
             filters: Any = warnings.filters
@@ -299,10 +296,6 @@ def _put_on_the_rest(state: dict[str, Any]) -> Logging:
         _put_on_authkey(state["authkey"])
     logging: Logging = state["logging"]
     return logging
-
-
-def _set_nice(pid: int, nice: int) -> None:
-    os.setpriority(os.PRIO_PROCESS, pid, nice)
 
 
 def set_environment(variables: dict[str, str]) -> None:
