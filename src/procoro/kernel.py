@@ -82,21 +82,27 @@ def occupy_standard() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free: this one
 
 
-def arm_lifeline(pipe: int) -> int:
-    """Let the kernel kill this process when the writing end of `pipe` is closed, also in a C loop.
+def open_lifeline(pipe: int) -> int:
+    """A description of this pipe for one process, which is to hang on it. Opened before the fork: there it costs less.
 
-    `PR_SET_PDEATHSIG` would not do: a worker's parent is the template, and it fires with the *thread* that forked.
-    Signals belong to the open file description, so each process reopens the pipe and keeps the new descriptor.
+    (Signals belong to the open file description.)
     """
     own = os.open(f"/proc/self/fd/{pipe}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(own, F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(own, fcntl.F_SETFL, fcntl.fcntl(own, fcntl.F_GETFL) | os.O_ASYNC)
+    fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+    return own
+
+
+def hang_on(lifeline: int) -> None:
+    """Let the kernel kill this process when the pipe's writing end is closed, also in a C loop.
+
+    `PR_SET_PDEATHSIG` would not do: a worker's parent is the template, and it fires with the *thread* that forked.
+    """
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     looker = poll()
-    looker.register(own, 0)
+    looker.register(lifeline, 0)
     if looker.poll(0):  # it was closed before we listened
         os._exit(1)
-    return own
 
 
 def _membarrier(command: int) -> int:

@@ -119,9 +119,9 @@ class Process:
                 raise
             _children.add(self)
             try:
-                child = self._child = Child(template, crank, call, _log, self._forget)
+                child = self._child = Child(template, crank, _log, self._forget)
                 child.described = self._described()
-                child.begin()
+                child.begin(call)
                 return child
             except BaseException:
                 broken, self._child = self._child, None

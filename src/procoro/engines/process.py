@@ -23,6 +23,7 @@ from procoro.wire.blocks import Parts
 if TYPE_CHECKING:
     import asyncio
 
+QUIET = 0.3  # seconds in which one ends that has handed its outcome over, as a rule
 UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
 
 
@@ -56,7 +57,6 @@ class Child:
         self,
         template: TemplateProcess,
         crank: Crank,
-        call: Call,
         log: Callable[[bytes], None],
         over: Callable[[list[asyncio.Future[None]]], None],
     ) -> None:
@@ -67,7 +67,9 @@ class Child:
         self._sleepers = Sleepers()
         self.begun = False  # it has been sent its call
         self.ended = False
-        self._there = False  # it has been forked
+        self._watched = False  # by the crank
+        self._early: int | None = None  # what the template has told of its end before that
+        self._leaving = False  # it has ended as far as we have heard
         self.failed: Exception | None = None  # why it could not be started
         self.lost = False  # it could not, because the template has died; another may
         self.asked = False  # somebody has asked for its outcome
@@ -76,9 +78,6 @@ class Child:
         self.status: int | None = None  # as `wait` gives it; None if nobody could learn it
         self._arrived: list[handles.Arrived] = []  # handles that came before its outcome
         self._template = template
-        self._call: Call | None = call
-        self._state = call.state
-        self._modules = call.modules
         self._log = log
         self._over: Callable[[list[asyncio.Future[None]]], None] | None = over
         self._awaiting: list[asyncio.Future[None]] = []
@@ -88,7 +87,6 @@ class Child:
             crank.post(lambda: self.let_go(template, crank))
             raise
         self._end.setblocking(False)
-        crank.post(self._request)
 
     # ---- for every thread
 
@@ -123,25 +121,71 @@ class Child:
             )
         return self._sleepers.sleep(predicate, timeout)
 
-    def begin(self) -> bool:
-        """Wait until it is there, and hand its call over; False if it has ended before. To be called once."""
-        call, self._call = self._call, None
-        assert call is not None
+    def begin(self, call: Call) -> bool:
+        """Have it forked, wait until it is there, and hand its call over; False if it has ended before. Once.
+
+        All of it here, without the crank: who starts a hundred would wait two hundred times for a change of threads.
+        """
         fds: list[int] = []
         try:
             body, fds = parcel.pack([call.about, call.call])
-            self._wait_until(lambda: self._there or self.ended, None)
-            with self.lock:
-                if not self.ended:
-                    self.begun = True
-                    handles.send(self._end, call.handles)
-                    channel.send(self._end, [channel.CALL, body], fds)
+            if self._ask(call) and self._comes():
+                with self.lock:
+                    if not self.ended:
+                        self.begun = True
+                        handles.send(self._end, call.handles)
+                        channel.send(self._end, [channel.CALL, body], fds)
         except ConnectionError:
             pass  # it is dead, and will be buried
         finally:
             for fd in fds:
                 os.close(fd)
         return self.begun
+
+    def _ask(self, call: Call) -> bool:
+        """Ask the template for it; False if that cannot be done."""
+        try:
+            kernel.occupy_standard()
+            fds = [self._theirs.fileno(), 1, 2]
+            self._template.start_process(fds, self._exited, call.modules, call.state)
+            return True
+        except ConnectionError:
+            self._hear_why()
+        except OSError as error:
+            self._end_soon(error)
+        return False
+
+    def _comes(self) -> bool:
+        """Wait for word of it; False if there was none, and it has ended."""
+        self._theirs.close()  # so that its end is seen here, and a send to the dead fails
+        try:
+            with self._template.sentinel() as template:  # whatever it has forked keeps the connection open
+                poll = select.poll()  # gevent's own, where that has patched
+                for each in (self._end, template):
+                    poll.register(each, select.POLLIN)
+                poll.poll()
+            message, fds = channel.receive(self._end)
+        except (ProcessLookupError, BlockingIOError):  # it is dead
+            message, fds = b"", []
+        if not message:
+            self._hear_why()
+            return False
+        _, _, self.pid = channel.STARTED_HEAD.unpack(message)
+        if not fds:  # we could neither kill it nor see it die. It leaves, since it gets no call
+            self._end_soon(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return False
+        (self.pidfd,) = fds
+        self.crank.post(self._watch)
+        return True
+
+    def _hear_why(self) -> None:
+        """It is not there. The template tells the reason; or it is dead, and the crank finds that."""
+        self.crank.post(self._watch)
+        self._wait_until(lambda: self.ended, None)
+
+    def _end_soon(self, error: Exception) -> None:
+        self.crank.post(lambda: self._bury(None, error))
+        self._wait_until(lambda: self.ended, None)
 
     def give_up(self) -> None:
         """Its start has been broken off. If it has been told nothing, it leaves when nobody is at the other end."""
@@ -213,44 +257,23 @@ class Child:
         template.release(crank)
         crank.release()
 
-    # ---- starting
+    # ---- living
 
-    def _request(self) -> None:
-        try:
-            kernel.occupy_standard()
-            self._template.on_death[self] = self._template_died
-            self.crank.watch(self._template.control, lambda: self._template.listen(self.crank))
-            self.crank.watch(self._end, self._listen)
-            fds = [self._theirs.fileno(), 1, 2]
-            self._template.prepare(self._modules)
-            self._template.put_on(self._state)
-            self._template.start(fds, self._started, self._exited, channel.START_PROCESS)
-        except (ConnectionError, BlockingIOError):
-            self._bury(None, lost=True)  # the template has just died
-        except Exception as error:
-            self._bury(None, failed=error)
-
-    def _started(self, pid: int, pidfd: int) -> None:
-        self._theirs.close()  # so that its end is seen here, and a send to the dead fails
+    def _watch(self) -> None:
+        """From here on the crank knows of it."""
         if self.ended:
-            if pidfd >= 0:
-                os.close(pidfd)
             return
-        if pidfd < 0:  # we could neither kill it nor see it die. It leaves, since it gets no call
-            self._bury(None, failed=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-            return
-        self.pid, self.pidfd = pid, pidfd
-        self.crank.watch(pidfd, self._wait_for_status)
-        self._tell(there=True)
-
-    def _tell(self, there: bool = False, ended: bool = False) -> None:
-        with self.lock:
-            self._there |= there
-            self.ended |= ended
-            if ended:
-                self._end.close()
-                self._theirs.close()
-        self._sleepers.wake()
+        self._watched = True
+        template = self._template
+        template.on_death[self] = self._template_died
+        if self.pidfd >= 0:
+            self.crank.watch(self._end, self._listen)
+        if self._early is not None:
+            self._exited(self._early)
+        elif template.alive:
+            self.crank.watch(template.control, lambda: template.listen(self.crank))
+        else:
+            self._template_died()
 
     # ---- ending
 
@@ -261,26 +284,45 @@ class Child:
             self._bury(None, lost=True)
 
     def _exited(self, status: int) -> None:
-        if status < 0:
+        if not self._watched:
+            self._early = status
+        elif status < 0:
             self._template.put_off_state()
             self._bury(None, failed=OSError(-status, os.strerror(-status)))
         else:
             self._bury(status)
 
+    def _expect_end(self) -> None:
+        """The template is about to tell of it. If it does not so soon, we look for ourselves."""
+        if not self._leaving:
+            self._leaving = True
+            self.crank.unwatch(self._end)
+            self._later(QUIET, Child._look_for_end)
+
+    def _look_for_end(self) -> None:
+        if not self.ended:
+            self.crank.watch(self._end, self._listen)
+            self.crank.watch(self.pidfd, self._wait_for_status)
+
     def _wait_for_status(self) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
         self.crank.unwatch(self.pidfd)
-        gone = weakref.ref(self)  # it may be told at once, and dropped: its descriptors are not to stay until then
+        self._later(UNTOLD, lambda child: child._bury(None))
 
-        def bury() -> None:
+    def _later(self, seconds: float, call: Callable[[Child], None]) -> None:
+        """For one that may be told at once, and dropped: its descriptors are not to stay until then."""
+        gone = weakref.ref(self)
+
+        def look() -> None:
             if (child := gone()) is not None:
-                child._bury(None)
+                call(child)
 
-        self.crank.call_later(UNTOLD, bury)
+        self.crank.call_later(seconds, look)
 
     def _bury(self, status: int | None, failed: Exception | None = None, lost: bool = False) -> None:
         if self.ended:
             return
+        self._leaving = True
         self._listen()
         self.crank.unwatch(self._end)
         if self.pidfd >= 0:
@@ -288,7 +330,11 @@ class Child:
         self._template.on_death.pop(self, None)
         self.status, self.failed, self.lost = status, failed, lost
         template, crank, over, self._over = self._template, self.crank, self._over, None
-        self._tell(ended=True)
+        with self.lock:
+            self.ended = True
+            self._end.close()
+            self._theirs.close()
+        self._sleepers.wake()
         crank.call_later(LINGER, partial(self.let_go, template, crank))  # static: of us nothing stays until then
         if over is not None:
             awaiting, self._awaiting = self._awaiting, []
@@ -305,6 +351,7 @@ class Child:
             kind = message[:1]
             if not message:
                 self.crank.unwatch(self._end)
+                self._expect_end()
                 return
             if kind == channel.LOG:
                 self._log(message[1:])
@@ -314,6 +361,8 @@ class Child:
                 self.outcome = message, fds
                 if kind == channel.RAISED:
                     self._answer()
+                else:
+                    self._expect_end()
 
     def _answer(self) -> None:
         try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from procoro import kernel
@@ -41,10 +44,11 @@ class TemplateProcess:
         self.users = 0
         self.alive = True
         self._credentials = _credentials()  # what it forks has these: who has given up root, wants no more of it
-        self._ticket = 0
+        self._tickets = itertools.count(1)
         self._prepared: set[str] = set()
-        self._worn = b""
-        self._waiting: dict[int, tuple[Started, Exited]] = {}
+        self._worn = b""  # the state of those with one call
+        self._dressing = threading.RLock()  # nobody else's state between one's own and the start
+        self._waiting: dict[int, tuple[Started | None, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
         self.control, theirs = channel.pair()
         try:
@@ -123,24 +127,40 @@ class TemplateProcess:
             except OSError:
                 pass  # it is gone, or busy: then they do
 
-    def put_on(self, state: bytes) -> None:
-        """Let those with one call that are forked from now on have this state. Raises OSError as `start` does."""
-        if state != self._worn:
-            parcel.send(self.control, channel.STATE, [Parts(pickle.dumps(state, 5), ())])
-            self._worn = state
-
     def put_off_state(self) -> None:
         """It may not have received the state: it is sent again the next time."""
         self._worn = b""
 
-    def start(self, fds: list[int], started: Started, exited: Exited, kind: bytes = channel.START) -> None:
-        """Fork a worker (or another `kind`) that gets these descriptors. Raises OSError if the template is gone."""
-        self._ticket += 1
-        self._waiting[self._ticket] = started, exited
+    def start(self, fds: list[int], started: Started, exited: Exited) -> None:
+        """Fork a worker that gets these descriptors. Raises OSError if the template is gone."""
+        self._ask(channel.START, fds, started, exited)
+
+    def start_process(self, fds: list[int], exited: Exited, modules: set[str], state: bytes) -> None:
+        """Fork a process with one call, that imports these modules and has this state. Any thread.
+
+        Its pid comes to the other end of the first of these descriptors, with a pidfd, or else the end of file.
+        """
+        with self._dressing:
+            self.prepare(modules)
+            while True:
+                try:
+                    if state != self._worn:
+                        parcel.send(self.control, channel.STATE, [Parts(pickle.dumps(state, 5), ())])
+                        self._worn = state
+                    self._ask(channel.START_PROCESS, fds, None, exited)
+                    return
+                except BlockingIOError:  # hundreds of threads do the same
+                    poll = select.poll()
+                    poll.register(self.control, select.POLLOUT)
+                    poll.poll()
+
+    def _ask(self, kind: bytes, fds: list[int], started: Started | None, exited: Exited) -> None:
+        ticket = next(self._tickets)
+        self._waiting[ticket] = started, exited
         try:
-            channel.send(self.control, [channel.START_HEAD.pack(kind, self._ticket)], fds)
+            channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], fds)
         except OSError:
-            del self._waiting[self._ticket]
+            del self._waiting[ticket]
             raise
 
     def send_signal(self, pid: int, pidfd: int, number: int) -> None:
@@ -160,6 +180,20 @@ class TemplateProcess:
             except OSError:
                 pass  # it is gone, and with it all that it has forked will be; or busy
 
+    @contextmanager
+    def sentinel(self) -> Iterator[int]:
+        """A descriptor that can be read when it is dead.
+
+        Raises ProcessLookupError if it has been buried, OSError if no descriptor is free.
+        """
+        if not self.pid:
+            raise ProcessLookupError
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            yield pidfd
+        finally:
+            os.close(pidfd)
+
     def listen(self, crank: Crank) -> None:
         """Hand on what the template has said; if it is gone, tell the engines."""
         while self.alive:
@@ -175,7 +209,9 @@ class TemplateProcess:
                     tell()
             elif message[:1] == channel.STARTED:
                 _, ticket, pid = channel.STARTED_HEAD.unpack(message)
-                self._waiting[ticket][0](pid, fds[0] if fds else -1)  # -1: we have no descriptor free
+                started = self._waiting[ticket][0]
+                assert started is not None
+                started(pid, fds[0] if fds else -1)  # -1: we have no descriptor free
             else:
                 _, ticket, status = channel.EXITED_HEAD.unpack(message)
                 self._waiting.pop(ticket)[1](status)

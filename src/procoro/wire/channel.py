@@ -65,6 +65,11 @@ def pair() -> tuple[End, End]:
     return ends
 
 
+def adopt(fd: int) -> End:
+    """The end with this descriptor. (Without these constants, the kernel is asked for each.)"""
+    return End(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
+
+
 def send(end: End, pieces: Sequence[bytes | memoryview], fds: Sequence[int] = (), flags: int = 0) -> None:
     """Send one message. Raises OSError if the other side is gone."""
     ancillary = [(SOCKET, RIGHTS, array.array("i", fds))] if fds else []

@@ -34,7 +34,7 @@ AWAKE = 0.0002
 def run(fds: list[int]) -> int:
     """The life of a worker, from its start request to its end; its exit code."""
     end_fd, record_fd, library_fd, state_fd, stdout, stderr = fds
-    end = channel.End(fileno=end_fd)
+    end = channel.adopt(end_fd)
     printed: list[bool] = []
     streams = output.open_streams(stdout, stderr, printed)
     with open(state_fd, "rb") as file:

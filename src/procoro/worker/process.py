@@ -9,7 +9,6 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -33,7 +32,7 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
     end_fd, stdout, stderr = fds
-    end = channel.End(fileno=end_fd)
+    end = channel.adopt(end_fd)
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdout, stderr):
         os.close(fd)
@@ -128,10 +127,11 @@ class OneCall:
             theirs.current_process().name = state.name
             if authkey is not None:
                 theirs.current_process().authkey = authkey
-        with handles.arriving(arrived) if arrived else nullcontext():  # most have none: 17 page faults less
-            if definitions:
-                twin.define(definitions)
-            process = call()
+        if arrived:
+            with handles.arriving(arrived):
+                process = _load(call, definitions)
+        else:  # most have none: 17 page faults less
+            process = _load(call, definitions)
         if isinstance(process, tuple):
             target, args, kwargs = process
             self._given = args, kwargs
@@ -139,7 +139,7 @@ class OneCall:
         else:
             current = process
             value = process.run()
-        if isinstance(value, Coroutine):
+        if type(value) not in PLAIN and isinstance(value, Coroutine):
             import asyncio
 
             value = asyncio.run(value)
@@ -177,6 +177,12 @@ class OneCall:
         return bool(poll.poll(ANSWER * 1000)) and channel.receive(self._end)[0] == channel.ASKED
 
 
+def _load(call: Callable[[], Any], definitions: Any) -> Any:
+    if definitions:
+        twin.define(definitions)
+    return call()
+
+
 def _which(end: channel.End) -> tuple[int, int]:
     """Which socket it is, whatever its number."""
     status = os.fstat(end.fileno())
@@ -211,13 +217,14 @@ def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
     """What an interpreter does at its end: threads, exit functions, what is still to be written."""
 
     def write_out() -> None:
-        for stream in (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+        open_ones = (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
+        for stream in {id(stream): stream for stream in open_ones}.values():
             try:
                 stream.flush()  # type: ignore[union-attr]
             except Exception:  # it is closed, or full
                 pass
 
-    steps = iter((threading._shutdown, atexit._run_exitfuncs, write_out, _ignore_interrupts))  # type: ignore[attr-defined]
+    steps = iter((_join_threads, atexit._run_exitfuncs, write_out, _ignore_interrupts))
     while True:
         try:
             for step in steps:
@@ -228,6 +235,11 @@ def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
             return
         except KeyboardInterrupt:  # ends the step that it came in, and none of the others
             continue
+
+
+def _join_threads() -> None:
+    if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
+        threading._shutdown()  # type: ignore[attr-defined]
 
 
 def _ignore_interrupts() -> None:

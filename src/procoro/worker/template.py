@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from procoro import kernel
 from procoro.wire import channel, parcel
@@ -26,13 +27,13 @@ FEWEST = 3  # descriptors that come with a request: a connection, and where to w
 
 def main(control_fd: int, lifeline: int) -> None:
     """Serve start requests until the other side is gone."""
-    control = channel.End(fileno=control_fd)
+    control = channel.adopt(control_fd)
     os.closerange(3, min(control_fd, lifeline))
     os.closerange(min(control_fd, lifeline) + 1, max(control_fd, lifeline))
     os.closerange(max(control_fd, lifeline) + 1, os.sysconf("SC_OPEN_MAX"))
     for fd in (control_fd, lifeline):
         os.set_inheritable(fd, False)  # by programs that calls start
-    kernel.arm_lifeline(lifeline)
+    kernel.hang_on(kernel.open_lifeline(lifeline))
     kernel.accept_barriers()
     # A handler that does nothing: SIG_IGN would be inherited by programs that calls start.
     signal.signal(signal.SIGINT, _leave_it_to_the_caller)
@@ -104,14 +105,17 @@ class Template:
             return
         process.interrupted.clear()
         try:
-            pid = fork()
+            own = kernel.open_lifeline(self._lifeline)
+            try:
+                if not (pid := fork()):
+                    self._become(life, fds, own)
+            finally:
+                os.close(own)
         except OSError as error:
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EAGAIN))
             for fd in fds:
                 os.close(fd)
             return
-        if pid == 0:
-            self._become(life, fds)
         try:
             pidfd = os.pidfd_open(pid)
         except OSError as error:  # no descriptor is free
@@ -123,7 +127,11 @@ class Template:
             return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
-        channel.send(self._control, [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)], [pidfd])
+        message = [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)]
+        if life is loop.run:
+            channel.send(self._control, message, [pidfd])
+        else:
+            _tell_caller(fds.pop(0), message, pidfd)
         for fd in fds:
             os.close(fd)
 
@@ -147,13 +155,13 @@ class Template:
         except OSError:
             os._exit(0)
 
-    def _become(self, life: Callable[[list[int]], int], fds: list[int]) -> None:
+    def _become(self, life: Callable[[list[int]], int], fds: list[int], lifeline: int) -> None:
         status = 1
         try:
             self._control.close()
             for pidfd in self._children:
                 os.close(pidfd)
-            kernel.arm_lifeline(self._lifeline)
+            kernel.hang_on(lifeline)
             status = life(fds)
         except SystemExit as leaving:  # a child that a call has forked leaves as any program would
             if leaving.code is not None and not isinstance(leaving.code, int):
@@ -164,6 +172,15 @@ class Template:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(status)
+
+
+def _tell_caller(fd: int, message: Sequence[bytes], pidfd: int) -> None:
+    """By the new process's own connection, on which its caller waits."""
+    with closing(channel.adopt(fd)) as end:
+        try:
+            channel.send(end, message, [pidfd])
+        except OSError:  # it waits no longer
+            pass
 
 
 def _prepare(modules: Sequence[str]) -> None:
