@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import threading
+from array import array
 from collections import deque
 from collections.abc import Sequence
 
 from procoro import kernel
+from procoro.wire import channel
 
 HEAD = 64  # bytes: a word, and room so that messages begin aligned
 LEAST = 1 << 21  # bytes of a carrier: small enough to stay in the processor's cache
@@ -32,6 +35,7 @@ class Carrier:
         deep = DEEP if message <= DEEP_UP_TO else 1
         self.size = max(LEAST, -(-deep * (message + 2 * HEAD) // mmap.PAGESIZE) * mmap.PAGESIZE)
         self.fd = kernel.shared_file("procoro-carrier", 0)
+        self.ancillary = [(channel.SOCKET, channel.RIGHTS, array("i", [self.fd]))]  # brings it
         os.posix_fallocate(self.fd, 0, self.size)
         self._memory = mmap.mmap(self.fd, self.size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
         self._words = memoryview(self._memory).cast("Q")
@@ -47,9 +51,8 @@ class Carrier:
     def load(self, pieces: Sequence[bytes | memoryview], size: int) -> int | None:
         """Where these bytes now are; None if there is no room."""
         words = self._words
-        self.is_empty()
         whole = HEAD + size + (-size & HEAD - 1)
-        first = self._under_way[0] if self._under_way else None
+        first = None if self.is_empty() else self._under_way[0]
         start = self._end if first is not None else 0
         if first is None or start > first:
             if start + whole > self.size:
@@ -74,52 +77,61 @@ class Carrier:
 
 
 class Outgoing:
-    """The carrier of one sender. Not for two threads at a time."""
+    """The carrier of one sender."""
 
     def __init__(self) -> None:
         self._carrier: Carrier | None = None
+        self._lock = threading.Lock()
 
     def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[Carrier, int] | None:
         """The carrier, and where in it these bytes are; None: too much is under way.
 
         Raises OSError if no memory or descriptor is left.
         """
-        carrier = self._carrier
-        huge = carrier is not None and carrier.size > DEEP * DEEP_UP_TO and size <= DEEP_UP_TO and carrier.is_empty()
-        if carrier is None or carrier.size < size + HEAD or huge:  # a huge one is not kept for the small
-            self._carrier = carrier = Carrier(size)
-        start = carrier.load(pieces, size)
+        with self._lock:
+            carrier = self._carrier
+            if carrier is None or carrier.size < size + HEAD or self._is_too_large(carrier, size):
+                self._carrier = carrier = Carrier(size)
+            start = carrier.load(pieces, size)
         return None if start is None else (carrier, start)
 
+    def _is_too_large(self, carrier: Carrier, size: int) -> bool:
+        """A huge one is not kept for the small."""
+        return carrier.size > DEEP * DEEP_UP_TO and size <= DEEP_UP_TO and carrier.is_empty()
+
     def close(self) -> None:
-        """Nothing more is sent. The memory goes when who is still to read it has."""
+        """The next message begins another one. The memory goes when who is still to read it has."""
         self._carrier = None
 
 
 class Incoming:
-    """The carriers that one receiver has seen, the latest last. Not for two threads at a time."""
+    """The carriers that one receiver has seen, the latest last."""
 
     def __init__(self) -> None:
         self._known: dict[int, mmap.mmap] = {}
+        self._lock = threading.Lock()
 
     def unload(self, key: int, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
         """A copy of the message there, whose place is free then. Closes the descriptor."""
+        memory = self._known.get(key)
         try:
-            memory = self._known.pop(key, None)
             if memory is None:
-                memory = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+                memory = self._know(key, fd)
         finally:
             os.close(fd)
-        self._known[key] = memory
-        if len(self._known) > KNOWN:
-            self._known.pop(next(iter(self._known))).close()
         at = start + HEAD
         copy = bytearray(memoryview(memory)[at : at + size]) if writable else memory[at : at + size]
         memory[start : start + 8] = FREE
         return copy
 
+    def _know(self, key: int, fd: int) -> mmap.mmap:
+        memory = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | mmap.MAP_POPULATE)
+        with self._lock:
+            self._known[key] = memory
+            if len(self._known) > KNOWN:
+                del self._known[next(iter(self._known))]  # not closed: another thread may copy from it
+        return memory
+
     def close(self) -> None:
         """Nothing more is received."""
-        for memory in self._known.values():
-            memory.close()
         self._known.clear()

@@ -21,6 +21,21 @@ from procoro.wire import blocks, handles, twin
 SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 
 
+def plain(obj: Any) -> bytes | None:
+    """Its pickle, if that is all there is to it, the same to all processes; None: it is for `dump`."""
+    try:
+        body = pickle.dumps(obj, 5, buffer_callback=_refuse)
+    except Exception:  # there are buffers in it, or handles; or it cannot travel
+        return None
+    if body.find(twin.STACK_GLOBAL) < 0 or type(obj) is str:
+        return body
+    return body if twin.stands_alone(body) and handles.here.collected is None else None
+
+
+def _refuse(buffer: pickle.PickleBuffer) -> None:
+    raise pickle.PicklingError
+
+
 def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     """The pickle, and the large buffers beside it. `what` it is, for the words of the error.
 
@@ -29,12 +44,7 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-        if not buffers and (type(obj) is str or twin.stands_alone(body)):
-            return body, ()
-        if any(buffer.raw().nbytes < blocks.BIG for buffer in buffers):
-            buffers.clear()
-            body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
+        body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
         if type(obj) is not str and not twin.stands_alone(body):
             body = _with_names(obj, body, buffers)
     except Exception as error:

@@ -15,7 +15,6 @@ import socket
 import struct
 import sys
 import termios
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from time import monotonic
@@ -23,10 +22,10 @@ from typing import Any, Self
 
 from procoro.errors import NotPicklable
 from procoro.ipc import items, shared
-from procoro.ipc.carriers import Carrier, Incoming, Outgoing
+from procoro.ipc.carriers import Incoming, Outgoing
 from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
 from procoro.ipc.waiting import block as sleep_until
-from procoro.wire import channel, handles, twin
+from procoro.wire import channel, handles
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 
 INLINE = 32 * 1024  # bytes of a message that go through the socket
@@ -139,22 +138,23 @@ class Connection:
 
     def send_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """Send bytes (or a part of them) as one message."""
-        self._check_writable()
-        self._send((BYTES, [_part(buf, offset, size)], []))
+        whole = type(buf) is bytes and offset == 0 and size is None
+        self._send((BYTES, [buf if whole else _part(buf, offset, size)], ()))
 
     async def asend_bytes(self, buf: Any, offset: int = 0, size: int | None = None) -> None:
         """As `send_bytes`, to be awaited."""
-        self._check_writable()
-        await self._asend((BYTES, [_part(buf, offset, size)], []))
+        await self._asend((BYTES, [_part(buf, offset, size)], ()))
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive one message of bytes. Raises OSError if it is longer than `maxlength`, and closes this end."""
-        _check_length(maxlength)
+        if maxlength is not None:
+            _check_length(maxlength)
         return self._limited(self._receive(), maxlength)
 
     async def arecv_bytes(self, maxlength: int | None = None) -> bytes:
         """As `recv_bytes`, to be awaited."""
-        _check_length(maxlength)
+        if maxlength is not None:
+            _check_length(maxlength)
         return self._limited(await self._areceive(), maxlength)
 
     def _limited(self, received: Received, maxlength: int | None) -> bytes:
@@ -216,8 +216,29 @@ class Connection:
         return True
 
     def _send(self, packed: Packed) -> None:
-        for sleeping in self._sending(packed):
-            sleep_until(sleeping)
+        if not (may_block() and self._send_at_once(packed)):
+            for sleeping in self._sending(packed):
+                sleep_until(sleeping)
+
+    def _send_at_once(self, packed: Packed) -> bool:
+        """Send it, if it brings no handles along and there is room; else it goes the longer way."""
+        if not self._writable or self.closed:
+            self._check_writable()
+        if isinstance(packed, bytes) or packed[2]:
+            return False
+        kind, pieces, _ = packed
+        size = sum(map(len, pieces))
+        if size > INLINE:
+            loaded = self._of_this_process().outgoing.load(pieces, size)
+            if loaded is None:
+                return False
+            carrier, place = loaded
+            self._end.sendmsg([HEAD.pack(True, 0, size, carrier.key, place), KINDS[kind]], carrier.ancillary)
+            return True
+        if kind == BYTES:
+            self._end.sendmsg([*pieces, KINDS[SMALL_BYTES]])
+            return True
+        return False
 
     async def _asend(self, packed: Packed) -> None:
         for sleeping in self._sending(packed):
@@ -227,7 +248,7 @@ class Connection:
         """Send, and give what to wait for each time there is no room."""
         self._check_writable()
         kind, pieces, found = (SMALL_PICKLE, [packed[:-1]], ()) if isinstance(packed, bytes) else packed
-        size = sum(len(piece) for piece in pieces)
+        size = sum(map(len, pieces))
         fds: list[int] = []  # to be closed here
         carried: list[int] = []
         carrier, key, place = None, 0, 0
@@ -235,7 +256,7 @@ class Connection:
             if size > INLINE:
                 looks = 0
                 since = monotonic()
-                while (loaded := self._of_this_process().load(pieces, size)) is None:
+                while (loaded := self._of_this_process().outgoing.load(pieces, size)) is None:
                     looks += 1
                     if looks < LOOKS:
                         os.sched_yield()
@@ -245,7 +266,8 @@ class Connection:
                     if self._is_under_way():
                         since = monotonic()
                     elif monotonic() - since > LOST:
-                        self._of_this_process().start_anew()
+                        # What is in the carrier was received by who died of it: that never becomes free.
+                        self._of_this_process().outgoing.close()
                         continue
                     yield self._until(0, deadline_of(NO_ROOM))
                 carrier, place = loaded
@@ -317,13 +339,13 @@ class Connection:
         in_carrier, count, size, key, place = HEAD.unpack_from(data)
         fds = channel.descriptors(ancillary)
         keys = list(KEYS.iter_unpack(data[HEAD.size : HEAD.size + count * KEYS.size])) if count else ()
-        if len(fds) != in_carrier + sum(number for _, number in keys):
+        if len(fds) != in_carrier + (sum(number for _, number in keys) if keys else 0):
             for fd in fds:
                 os.close(fd)
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
         body: Any
         if in_carrier:
-            body = self._of_this_process().unload(key, fds.pop(0), place, size, kind == PICKLE)
+            body = self._of_this_process().incoming.unload(key, fds.pop(0), place, size, kind == PICKLE)
         else:
             body = memoryview(data)[HEAD.size + count * KEYS.size : -1]
         arrived = []
@@ -396,14 +418,9 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
 def _pack(obj: Any) -> Packed:
     if type(obj) is bytes and len(obj) > INLINE:
         return BYTES_OBJECT, [obj], ()
-    if handles.here.collected is None:
-        buffers: list[pickle.PickleBuffer] = []
-        try:
-            body = pickle.dumps(obj, 5, buffer_callback=buffers.append)
-            if not buffers and (type(obj) is str or twin.stands_alone(body)):
-                return body + SMALL if len(body) <= INLINE else (PICKLE, items.join(body, ()), ())
-        except Exception:
-            pass  # there is a handle in it; or it cannot travel; or there is more to it
+    plain = items.plain(obj)
+    if plain is not None:
+        return plain + SMALL if len(plain) <= INLINE else (PICKLE, items.join(plain, ()), ())
     with handles.collecting() as found:
         body, views = items.dump(obj, "message")
     if not (views or found) and len(body) <= INLINE:
@@ -436,26 +453,10 @@ class _Large:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._lock = threading.Lock()
-        self._outgoing = Outgoing()
-        self._incoming = Incoming()
-
-    def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[Carrier, int] | None:
-        """As in `Outgoing`."""
-        with self._lock:
-            return self._outgoing.load(pieces, size)
-
-    def start_anew(self) -> None:
-        """What is in the carrier has been received by who died of it: it never becomes free."""
-        with self._lock:
-            self._outgoing.close()
-
-    def unload(self, key: int, fd: int, start: int, size: int, writable: bool) -> bytes | bytearray:
-        """As in `Incoming`."""
-        with self._lock:
-            return self._incoming.unload(key, fd, start, size, writable)
+        self.outgoing = Outgoing()
+        self.incoming = Incoming()
 
     def close(self) -> None:
         """Nothing more is sent or received."""
-        self._outgoing.close()
-        self._incoming.close()
+        self.outgoing.close()
+        self.incoming.close()

@@ -130,6 +130,9 @@ class SimpleQueue(Shared, Generic[T]):
         self._check_open()
         if type(obj) is bytes:
             return BYTES, obj, len(obj)
+        plain = items.plain(obj)
+        if plain is not None:
+            return PICKLE, plain, len(plain)
         body, views = items.dump(obj, "item")
         if not views:
             return PICKLE, body, len(body)

@@ -95,5 +95,5 @@ def descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:
     fds: list[int] = []
     for level, kind, content in ancillary:
         if level == SOCKET and kind == RIGHTS:
-            fds += memoryview(content)[: len(content) & -4].cast("i")
+            fds += array.array("i", content[: len(content) & -4])
     return fds
