@@ -70,6 +70,7 @@ class Crank:
         self._over = False  # nothing turns it any more
         self._now = self._seen = time.monotonic()
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
+        self._ident = 0  # of its thread
         self.thread = threading.Thread(target=self._run, name="procoro", daemon=True)
 
     @classmethod
@@ -159,7 +160,12 @@ class Crank:
         except BlockingIOError:
             pass
 
+    def is_here(self) -> bool:
+        """Is this the crank's thread?"""
+        return threading.get_ident() == self._ident
+
     def _run(self) -> None:
+        self._ident = threading.get_ident()
         wake_at: float | None = None
         while True:
             with self._lock:

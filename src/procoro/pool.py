@@ -233,7 +233,7 @@ class Pool:
     def _fetch(self) -> None:
         """In the crank's thread: take what has been submitted."""
         crank = self._conductor.crank
-        if not self._lock.acquire(timeout=0.01 if threading.current_thread() is crank.thread else -1):
+        if not self._lock.acquire(timeout=0.01 if crank.is_here() else -1):
             # Its holder may be in a signal handler that waits for us (a `terminate`): turn on, and come again.
             self._conductor.put_off(self._fetch)
             return
@@ -629,7 +629,7 @@ class Pool:
         if self._state == "FORKED":
             return  # it is the parent's
         self._terminate()
-        if threading.current_thread() is not self._conductor.crank.thread:
+        if not self._conductor.crank.is_here():
             self._conductor.ended.wait()
 
     def _terminate(self) -> None:
@@ -646,7 +646,7 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state == "FORKED":
             return
-        if threading.current_thread() is self._conductor.crank.thread:
+        if self._conductor.crank.is_here():
             raise RuntimeError("a callback cannot join its own pool: it would wait for itself")
         self._conductor.tell(m.Unbounded())
         self._conductor.ended.wait()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import threading
 import time
 import traceback
 from collections import deque
@@ -179,7 +178,7 @@ class Conductor:
         """
         if self.ended.is_set() or self.crank.forked:
             return False
-        if threading.current_thread() is self.crank.thread:
+        if self.crank.is_here():
             self.cancel_soon(stream, number, kill)
             return False
         answered = Flag()
@@ -220,7 +219,7 @@ class Conductor:
 
     def is_running(self, stream: int, number: int) -> bool:
         """Is a worker in this call? Waits for the crank."""
-        if self.ended.is_set() or self.crank.forked or threading.current_thread() is self.crank.thread:
+        if self.ended.is_set() or self.crank.forked or self.crank.is_here():
             return False
         answered = Flag()
         answer: list[bool] = []

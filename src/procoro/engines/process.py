@@ -106,7 +106,7 @@ class Child:
 
     def has_ended(self) -> bool:
         """Has it? If it is dead, and nobody knows how so far, its template is about to tell."""
-        if not self.ended and self.pidfd >= 0 and threading.current_thread() is not self.crank.thread:
+        if not self.ended and self.pidfd >= 0 and not self.crank.is_here():
             poll = kernel.poll()
             poll.register(self.pidfd, select.POLLIN)
             if poll.poll(0):
@@ -114,7 +114,7 @@ class Child:
         return self.ended
 
     def _wait_until(self, predicate: Callable[[], bool], timeout: float | None) -> bool:
-        if threading.current_thread() is self.crank.thread and not predicate():
+        if self.crank.is_here() and not predicate():
             raise RuntimeError(
                 "a callback waits for a process: callbacks run in procoro's own thread, which would have to tell it. "
                 "Start the wait in a thread instead"

@@ -22,7 +22,7 @@ def refuse_in_crank(conductor: Conductor) -> None:
         from procoro import errors
 
         raise errors.PoolClosed("this call belongs to the parent process: a child that was forked cannot wait for it")
-    if threading.get_ident() == conductor.crank.thread.ident:
+    if conductor.crank.is_here():
         raise RuntimeError(
             "a callback waits for a call: callbacks run in procoro's own thread, which would have to deliver it. "
             "Start the wait in a thread, or add a callback to that call instead"
@@ -43,7 +43,7 @@ def exit_begins() -> None:
 def stay_at_exit(conductor: Conductor) -> None:
     """Before an error is raised that only says that all is over: what is left of the user's threads has been left by
     them to die, and if such a thread prints its traceback while the interpreter goes down, that aborts it."""
-    if _exiting and threading.current_thread() not in (threading.main_thread(), conductor.crank.thread):
+    if _exiting and threading.current_thread() is not threading.main_thread() and not conductor.crank.is_here():
         threading.Event().wait()
 
 
