@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from procoro.executor import Executor
     from procoro.greenlets import joinall, sleep, spawn
     from procoro.ipc.events import Barrier, Condition, Event
+    from procoro.ipc.joinable import JoinableQueue
     from procoro.ipc.locks import BoundedSemaphore, Lock, RLock, Semaphore
     from procoro.ipc.pipes import Pipe
-    from procoro.ipc.queues import JoinableQueue, Queue, SimpleQueue
+    from procoro.ipc.queues import Queue, SimpleQueue
     from procoro.kernel import cores as cpu_count
     from procoro.pool import Pool
     from procoro.process import Process, active_children, current_process, parent_process
@@ -35,7 +36,7 @@ _HOMES = {
     "parent_process": ("procoro.process", "parent_process"),
     "cpu_count": ("procoro.kernel", "cores"),
     "Queue": ("procoro.ipc.queues", "Queue"),
-    "JoinableQueue": ("procoro.ipc.queues", "JoinableQueue"),
+    "JoinableQueue": ("procoro.ipc.joinable", "JoinableQueue"),
     "SimpleQueue": ("procoro.ipc.queues", "SimpleQueue"),
     "Pipe": ("procoro.ipc.pipes", "Pipe"),
     "Lock": ("procoro.ipc.locks", "Lock"),
