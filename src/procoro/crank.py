@@ -82,7 +82,7 @@ class Crank:
                 crank = cls()
                 try:
                     crank.thread.start()
-                except BaseException:  # no more threads can be started
+                except RuntimeError:  # no more threads can be started
                     crank._close()
                     raise
                 cls._current = crank

@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from joblib import cpu_count, register_parallel_backend
@@ -21,6 +22,7 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBacken
 
 from procoro.executor import Executor
 from procoro.results import Result
+from procoro.results.result import kill_soon
 from procoro.worker.state import set_environment
 
 
@@ -69,8 +71,7 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
         future = self._executor.submit(_run, func)
         self._handed_in.add(future)
         if callback is not None:
-            dispatcher = self._dispatcher
-            future.add_done_callback(lambda done: dispatcher.submit(callback, done))
+            future.add_done_callback(partial(_dispatch, self._dispatcher, callback))
         return future
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
@@ -84,10 +85,17 @@ class ProcoroBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[mi
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """A call has failed: end all others, but not those of who uses the same workers."""
         for future in list(self._handed_in):
-            future.kill()
+            kill_soon(future)  # waiting for each, a second Ctrl-C would leave the others alive
         self.terminate()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+
+
+def _dispatch(dispatcher: ThreadPoolExecutor, callback: Callable[[Any], object], done: Result[Any]) -> None:
+    try:
+        dispatcher.submit(callback, done)
+    except RuntimeError:  # the interpreter goes down, and nobody pulls the next calls any more
+        pass
 
 
 def _run(batch: Callable[[], Any]) -> Any:

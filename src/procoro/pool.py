@@ -130,10 +130,14 @@ class Pool:
             self._model or "asyncio",
             places,
         )
-        _pools.add(self)
-        # Dropping the pool drops no call: what is left runs to its end, then the workers go.
-        self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())
-        self._finalizer.atexit = False
+        try:
+            # Dropping the pool drops no call: what is left runs to its end, then the workers go.
+            self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())
+            self._finalizer.atexit = False
+            _pools.add(self)
+        except BaseException:  # a Ctrl-C
+            self._conductor.tell(m.CloseAsked())
+            raise
 
     def __repr__(self) -> str:
         name = f" {self._name!r}" if self._name else ""
@@ -544,9 +548,9 @@ class Pool:
         again = self._retries if retries is None else arguments.count("retries", retries, 0)
         arguments.iterable(iterable)
         context = self._context(func, shape, limit, single=False)
-        inbox = Inbox(context)
-        self._stream(func, iterable, context, inbox, chunksize, again, window=True, ordered=ordered)
-        return Stream(inbox)
+        stream: Stream[T] = Stream(Inbox(context))  # first: when a Ctrl-C comes in between, it is dropped, and all ends
+        self._stream(func, iterable, context, stream.inbox, chunksize, again, window=True, ordered=ordered)
+        return stream
 
     def _stream(
         self,

@@ -71,7 +71,7 @@ class Sleepers:
 
 
 class Flag:
-    """As `threading.Event`, without `clear`."""
+    """As `threading.Event`."""
 
     __slots__ = ("_is_set", "_sleepers")
 
@@ -87,6 +87,10 @@ class Flag:
         """Set it, and wake all who wait for that."""
         self._is_set = True
         self._sleepers.wake()
+
+    def clear(self) -> None:
+        """Set it back. For who waits, when nobody else does."""
+        self._is_set = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, or for `timeout` seconds; is it?"""

@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from procoro.errors import PoolClosed, QueueAbandoned, WorkerDied
 from procoro.results import result as results
 from tests.gate import Gate
 from tests.promises import calls
+from tests.promises.looks import wait_until
 
 PATIENCE = 30.0
 
@@ -170,3 +172,122 @@ def test_bytes_are_shown_as_they_are_though_they_look_like_a_pickle(given: bytes
             pool.submit(calls.die, given).get(PATIENCE)
         with pytest.raises(WorkerDied, match="x80"):
             list(pool.imap(calls.die, [given]))
+
+
+# -------------------------------------------------------------- what a handler raises while values are unpickled
+
+
+class Signalled:
+    """Unpickling it sends this process a signal, if one is due."""
+
+    due = 0
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Signalled) and self.number == other.number
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__dict__.update(state)
+        if Signalled.due:
+            Signalled.due -= 1
+            signal.raise_signal(signal.SIGUSR1)
+
+
+class TimeIsUp(Exception):
+    """As programs raise it from a handler of SIGALRM."""
+
+
+RAISED = [SystemExit(3), KeyboardInterrupt(), TimeIsUp()]
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def do() -> None:
+        raise error
+
+    return do
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_it_goes_on_its_way_and_a_stream_loses_nothing(handling: Callable[..., None], error: BaseException) -> None:
+    handling(raising(error))
+    with Pool(1) as pool:
+        stream = pool.imap(Signalled, range(500))
+        values = [next(stream) for _ in range(100)]
+        Signalled.due = 1
+        with pytest.raises(type(error)):
+            values.extend(stream)
+        values += stream
+    assert values == [Signalled(number) for number in range(500)]
+
+
+@pytest.mark.parametrize("error", RAISED, ids=lambda error: type(error).__name__)
+def test_it_goes_on_its_way_and_the_value_can_be_asked_for_again(
+    handling: Callable[..., None], error: BaseException
+) -> None:
+    handling(raising(error))
+    with Pool(1) as pool:
+        one, many = pool.submit(Signalled, 7), pool.map_async(Signalled, range(20))
+        for result in (one, many):
+            result.wait(PATIENCE)
+            Signalled.due = 1
+            with pytest.raises(type(error)):
+                result.get(PATIENCE)
+        assert one.get(PATIENCE) == Signalled(7)
+        assert many.get(PATIENCE) == [Signalled(number) for number in range(20)]
+
+
+# ----------------------------------------------------------------------------------- while a pool is made
+
+
+def test_a_pool_whose_thread_was_just_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    with pytest.raises(KeyboardInterrupt):
+        Pool(1)
+    monkeypatch.undo()
+    with Pool(1) as pool:
+        assert pool.submit(calls.double, 4).get(PATIENCE) == 8
+
+
+@pytest.mark.parametrize("place", ["LocalEngine.__init__", "Conductor._start", "weakref.finalize"])
+def test_a_pool_that_is_half_made(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """(`nothing_left_behind` looks for its descriptors, its template and its thread.)"""
+
+    def interrupts(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if place == "LocalEngine.__init__":
+        monkeypatch.setattr("procoro.conductor.conductor.LocalEngine", interrupts)
+    elif place == "Conductor._start":
+        monkeypatch.setattr("procoro.conductor.conductor.Conductor._start", property(interrupts))
+    else:
+        monkeypatch.setattr("procoro.pool.weakref.finalize", interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        Pool(1)
+
+
+def test_a_waiter_whose_event_was_left_locked_stops_no_pool(gate: Gate) -> None:
+    with Pool(2) as pool:
+        stands = pool.submit(calls.stand, gate, 5)
+        gate.reached()
+        waiting = threading.Thread(target=concurrent.futures.wait, args=([stands], PATIENCE))
+        waiting.start()
+        wait_until(lambda: stands._waiters, "it waits")
+        (waiter,) = stands._waiters
+        condition = getattr(waiter.event, "_cond", None)
+        if condition is not None:
+            condition.acquire()
+        gate.open()
+        assert stands.get(PATIENCE) == 5
+        assert pool.submit(calls.double, 1).get(1.0) == 2
+        waiting.join(PATIENCE)

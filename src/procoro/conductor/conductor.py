@@ -77,18 +77,6 @@ class Conductor:
         model: str,
         places: int,
     ) -> None:
-        try:
-            self.library = Library()
-            try:
-                self.crank = Crank.acquire()
-            except BaseException:
-                self.library.close()
-                raise
-        except BaseException:  # no descriptor, say
-            template.release(None)
-            raise
-        spares = Spares(lambda: self.crank.post(self._engine.watch_spares))
-        self.packer = codec.Packer(self.library, spares)
         self.ended = Flag()
         self.takes_calls = True  # until it is given up or has ended
         self.behind = False  # are there calls that could not be fetched so far?
@@ -101,17 +89,39 @@ class Conductor:
         self._sample_at = 0.0
         self._short = False
         self._watches_limit = memory_limit is not None
-        self._engine = LocalEngine(
-            self.crank, self._events.append, hand_to_loggers, self.library, spares, template, model, places
-        )
         try:
+            self.library = Library()
+            try:
+                self.crank = Crank.acquire()
+            except BaseException:
+                self.library.close()
+                raise
+        except BaseException:  # no descriptor, say
+            template.release(None)
+            raise
+        try:
+            spares = Spares(lambda: self.crank.post(self._engine.watch_spares))
+            self.packer = codec.Packer(self.library, spares)
+            self._engine = LocalEngine(
+                self.crank, self._events.append, hand_to_loggers, self.library, spares, template, model, places
+            )
             if initializer is not None:
                 self._engine.initializer = initializer(self.packer)
-        except BaseException:
-            self.crank.post(self._end)
+            self.crank.post(self._start)
+        except BaseException:  # also a Ctrl-C
+            self.crank.post(lambda: self._break_off(template))
             self.ended.wait()
             raise
-        self.crank.post(self._start)
+
+    def _break_off(self, template: TemplateProcess) -> None:
+        """The making of it."""
+        if hasattr(self, "_engine"):
+            self._end()
+        else:
+            self.library.close()
+            template.release(self.crank)
+            self.crank.release()
+            self.ended.set()
 
     @property
     def over(self) -> Fault | None:

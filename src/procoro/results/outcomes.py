@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any
 
@@ -40,14 +41,10 @@ class Outcomes:
     def values(self) -> list[Any] | None:
         """All values in one go; None if some call failed or does not unpickle: then `get` each."""
         packed = getattr(self.outcome, "packed", None)
-        if type(packed) is codec.Values:
-            try:
-                return packed.load()
-            except KeyboardInterrupt:
-                raise
-            except BaseException:
-                return None
-        return None
+        if type(packed) is not codec.Values:
+            return None
+        values = _unpickled(packed.load)
+        return None if isinstance(values, Raised) else values
 
     def get(self, number: int) -> Any:
         """The value that the call returned, or `Raised`."""
@@ -74,9 +71,26 @@ class Outcomes:
 
     def _load_one(self, index: int) -> Any:
         packed: Any = self.outcome.packed  # type: ignore[union-attr]
+        value = _unpickled(lambda: packed.load_one(index))
+        if not isinstance(value, Raised):
+            return value
+        return Raised(unpickling_error(self.outcome.first + index, self.outcome.attempt, value.error, self._context))
+
+
+def _unpickled(load: Callable[[], Any]) -> Any:
+    """What this gives; `Raised` with the exception that it raises each time.
+
+    One that does not come again was not the data's: a signal handler's, or a time-out's of gevent. It goes on its way.
+    """
+    try:
+        return load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         try:
-            return packed.load_one(index)
+            load()
         except KeyboardInterrupt:
             raise
-        except BaseException as cause:
-            return Raised(unpickling_error(self.outcome.first + index, self.outcome.attempt, cause, self._context))
+        except BaseException:
+            return Raised(error)
+        raise

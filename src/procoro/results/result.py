@@ -19,7 +19,7 @@ from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
 from procoro.results.outcomes import FORGOTTEN, Outcomes, Raised
 from procoro.results.waiting import Waiting, call_back, refuse_in_crank, wake
-from procoro.sleeping import Sleep
+from procoro.sleeping import Flag, Sleep
 
 if TYPE_CHECKING:
     import asyncio
@@ -47,6 +47,20 @@ class Condition(type(threading.RLock())):  # type: ignore[misc]
 
     def notify_all(self) -> None:
         """Nobody waits."""
+
+
+class Waiters(list[Any]):
+    """Those of `concurrent.futures.wait` and `as_completed`, which install them while they hold all conditions.
+
+    The crank sets their event. One of Python's has a condition, which a signal handler may leave locked.
+    """
+
+    __slots__ = ()
+
+    def append(self, waiter: Any, /) -> None:
+        """As in `list`."""
+        waiter.event = Flag()
+        super().append(waiter)
 
 
 class Batch:
@@ -147,7 +161,9 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                 if name not in own:
                     own[name] = condition
             return own[name]
-        if name in ("_waiters", "_done_callbacks"):
+        if name == "_waiters":
+            return self.__dict__.setdefault(name, Waiters())
+        if name == "_done_callbacks":
             return self.__dict__.setdefault(name, [])
         if name in ("_result", "_exception"):
             self._open()
@@ -340,3 +356,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self._state == FINISHED and self.exception() is None
+
+
+def kill_soon(result: Result[Any]) -> None:
+    """As `Result.kill`, without waiting for what comes of it."""
+    if result._batch is not None:
+        context = result._batch.context
+        context.conductor.cancel_soon(context.stream, result._index, kill=True)

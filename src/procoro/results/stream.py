@@ -87,11 +87,12 @@ class Stream(Generic[T]):
     """
 
     # Also of one whose making was broken off
+    inbox: Inbox  # where its outcomes come
     _begun = False
     _taken: tuple[int, int] | None = None
 
     def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
+        self.inbox = inbox
         self._lock = threading.RLock()  # of what is in hand, while the next run is taken: many threads may ask
         self._values: Iterator[T] = iter([])
         self._failures: deque[tuple[T | Raised]] = deque()  # outcomes of a run that is not all values
@@ -105,7 +106,7 @@ class Stream(Generic[T]):
         """The values that are here, or else what waits for some; None at the end. Raises nothing itself."""
         if operator.length_hint(self._values) or self._advance():
             return self._values
-        inbox = self._inbox
+        inbox = self.inbox
         if inbox.over and not inbox.ready and not self._failures and inbox.error is None:
             return None
         return _Coming(self)
@@ -120,15 +121,15 @@ class Stream(Generic[T]):
                 return iter([self._opened(failure)])
             if self._ended():
                 return None
-            refuse_in_crank(self._inbox.context.conductor)
+            refuse_in_crank(self.inbox.context.conductor)
             if timeout is None:
-                self._inbox.wait(None)
+                self.inbox.wait(None)
                 continue
             deadline = deadline or time.monotonic() + timeout
-            if not self._inbox.wait(max(0.0, deadline - time.monotonic())):
+            if not self.inbox.wait(max(0.0, deadline - time.monotonic())):
                 from procoro import errors
 
-                raise errors.WaitTimeout(f"{self._inbox.context.function}: no outcome within {timeout} s")
+                raise errors.WaitTimeout(f"{self.inbox.context.function}: no outcome within {timeout} s")
 
     def __next__(self) -> T:
         return self.next()
@@ -153,23 +154,28 @@ class Stream(Generic[T]):
             if operator.length_hint(self._values) or self._failures:  # another thread was faster
                 return not self._failures
             self._account()
-            try:
-                outcomes = self._inbox.ready.popleft()
-            except IndexError:
+            ready = self.inbox.ready
+            if not ready:
                 return False
-            self._begun = True
+            outcomes = ready[0]
             run = outcomes.outcome
-            self._taken = run.count, run.nbytes
-            values = outcomes.values()
-            if values is not None:
-                self._values = iter(values)
-                return True
-            self._failures.extend((outcomes.get(number),) for number in range(run.first, run.first + run.count))
-            return False
+            loaded = outcomes.values()
+            values: Iterator[T] = iter(loaded or ())
+            failures = self._failures
+            if loaded is None:
+                failures = deque((outcomes.get(number),) for number in range(run.first, run.first + run.count))
+            taken = run.count, run.nbytes
+            # No calls from here on: behind each, a signal handler may raise, and what is half taken would be lost.
+            self._begun = True
+            self._taken = taken
+            self._values = values
+            self._failures = failures
+            del ready[0]
+            return loaded is not None
 
     def _account(self) -> None:
         if self._taken is not None:
-            context = self._inbox.context
+            context = self.inbox.context
             context.conductor.tell(m.Consumed(context.stream, *self._taken))
             self._taken = None
 
@@ -185,7 +191,7 @@ class Stream(Generic[T]):
             return opened
         outcome = opened.error
         if isinstance(outcome, (StopIteration, StopAsyncIteration)):  # as PEP 479: it would end the loop in silence
-            error = RuntimeError(f"{self._inbox.context.function} raised {type(outcome).__name__}")
+            error = RuntimeError(f"{self.inbox.context.function} raised {type(outcome).__name__}")
             if (call := failed_call(outcome)) is not None:
                 mark(error, call)
             raise error from outcome
@@ -196,7 +202,7 @@ class Stream(Generic[T]):
 
     def _ended(self) -> bool:
         """Is there nothing more? Raises, once, what the input iterator raised, or why it was not pulled to its end."""
-        inbox = self._inbox
+        inbox = self.inbox
         if not inbox.over or inbox.ready:
             return False
         error, inbox.error = inbox.error, None
@@ -217,8 +223,8 @@ class Stream(Generic[T]):
                 continue
             if self._ended():
                 raise StopAsyncIteration
-            refuse_in_crank(self._inbox.context.conductor)
-            await self._inbox.await_arrival()
+            refuse_in_crank(self.inbox.context.conductor)
+            await self.inbox.await_arrival()
 
     def close(self) -> None:
         """Pull no more inputs, and drop the calls that have not begun. What is running goes on to its end."""
@@ -229,7 +235,7 @@ class Stream(Generic[T]):
         self._drain(drop=False)
 
     def _drain(self, drop: bool) -> None:
-        context = self._inbox.context
+        context = self.inbox.context
         context.conductor.tell(m.Drained(context.stream, drop))
 
     def __enter__(self) -> Self:
@@ -242,7 +248,9 @@ class Stream(Generic[T]):
         raise TypeError("a stream of results lives in one process: pass its values instead")
 
     def __del__(self) -> None:
-        inbox = self._inbox
+        inbox = getattr(self, "inbox", None)
+        if inbox is None or not inbox.context.stream:  # a Ctrl-C came too early
+            return
         if not inbox.over or inbox.ready or self._taken is not None:
             inbox.abandoned = True
             inbox.ready.clear()
