@@ -41,7 +41,7 @@ class Crank:
     """The loop. `post` is for every thread, all else for the crank's own."""
 
     _current: Crank | None = None
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # a signal handler may make a pool while its thread does
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], object]] = deque()
@@ -188,6 +188,7 @@ class Crank:
         while self._later:  # nobody waits for its time any more
             self._call(heapq.heappop(self._later)[2])
         self._close()
+        self._ident = 0  # another thread will have the number
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for a post, for descriptors, or for so many seconds; what can be read.
@@ -255,9 +256,10 @@ def _log_bug(error: BaseException) -> None:
 def _forget_in_child() -> None:
     if Crank._current is not None:
         Crank._current.forked = True
+        Crank._current._ident = 0
         Crank._current._awake = True  # or a post would wake the parent's
     Crank._current = None
-    Crank._lock = threading.Lock()
+    Crank._lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

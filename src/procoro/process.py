@@ -97,6 +97,7 @@ class Process:
             self._child = None
             if not child.lost:
                 break
+        _children.discard(self)
         error = child.failed or OSError(errno.ECHILD, "the process that it is forked from was killed")
         raise _not_started(self, error) from error
 
@@ -132,9 +133,10 @@ class Process:
         except OSError as error:
             raise _not_started(self, error) from error
 
-    def _forget(self, awaiting: list[asyncio.Future[None]]) -> None:
+    def _forget(self, child: Child, awaiting: list[asyncio.Future[None]]) -> None:
         """In the crank's thread, at its end."""
-        _children.discard(self)
+        if self._child is child:  # it may have been started again, where a template has died
+            _children.discard(self)
         if awaiting:
             from procoro.results.waiting import wake
 

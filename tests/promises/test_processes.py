@@ -447,12 +447,11 @@ def test_its_sentinel(gate: Gate) -> None:
     assert multiprocessing.connection.wait([process.sentinel], PATIENCE) == [process.sentinel]
 
 
-def test_a_callback_starts_one_and_must_not_wait_for_it(gate: Gate) -> None:
-    process, said = Process(target=calls.stand, args=(gate,)), []
+def test_a_callback_must_not_wait_for_it(gate: Gate) -> None:
+    process, said = started(calls.stand, gate), []
 
     def callback(_: object) -> None:
-        process.start()
-        for waits in (process.join, process.result):
+        for waits in (process.join, process.result, Process(target=abs, args=(1,)).start):
             try:
                 waits()
             except RuntimeError as error:
@@ -460,11 +459,98 @@ def test_a_callback_starts_one_and_must_not_wait_for_it(gate: Gate) -> None:
 
     with Pool(1) as pool:
         pool.apply_async(abs, (1,), callback=callback).get(PATIENCE)
-        wait_until(lambda: len(said) == 2, "the callback has run")
+        wait_until(lambda: len(said) == 3, "the callback has run")
     assert all(said) and active_children() == [process]
     gate.open()
     process.join()
-    assert process.exitcode == 0
+
+
+def test_a_thread_with_the_number_of_procoros_own_may_wait() -> None:
+    with Pool(1) as pool:
+        own = pool._conductor.crank.thread
+        pool.close()
+        pool.join()
+    number, said = own.ident, []
+    wait_until(lambda: not own.is_alive(), "it has gone")
+
+    def again() -> None:
+        pool.join()
+        said.append(threading.get_ident() == number)
+
+    for _ in range(20):
+        thread = threading.Thread(target=again)
+        thread.start()
+        thread.join()
+        if any(said):
+            break
+    assert said, "none was refused"
+
+
+def test_what_a_thread_does_while_it_goes_is_done(tmp_path: Path) -> None:
+    def leave() -> None:
+        class Slow:
+            def __del__(self) -> None:
+                time.sleep(0.3)
+                (tmp_path / "done").write_text("done")
+
+        def live() -> None:
+            local.slow = Slow()
+            lives.set()
+
+        local, lives = threading.local(), threading.Event()
+        threading.Thread(target=live).start()
+        lives.wait()
+        while threading.active_count() > 1:
+            time.sleep(0.001)
+
+    process = started(leave)
+    process.join(PATIENCE)
+    assert process.exitcode == 0 and (tmp_path / "done").read_text() == "done"
+
+
+def test_a_death_behind_a_stopped_template_that_a_grandchild_hides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps the connection open, so that the end is not seen there."""
+    monkeypatch.setattr("procoro.engines.process.UNTOLD", 0.3)
+
+    def fork_and_stand() -> None:
+        pid = os.fork()
+        if not pid:
+            time.sleep(PATIENCE)
+            os._exit(0)
+        (tmp_path / "pid").write_text(f"{pid} ")
+        time.sleep(PATIENCE)
+
+    process = started(fork_and_stand)
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith(" "), "it has forked")
+    stopped = template()
+    stopped.suspend()
+    try:
+        process.kill()
+        process.join(PATIENCE)
+        assert not process.is_alive()
+    finally:
+        stopped.resume()
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_its_end_is_told_at_once_though_the_template_has_died_behind_its_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("procoro.engines.process.UNTOLD", PATIENCE)
+
+    def stay() -> int:
+        threading.Thread(target=time.sleep, args=(1.0,)).start()
+        return 5
+
+    process = started(stay)
+    assert process._child is not None
+    wait_until(lambda: process._child.outcome is not None, "it has returned")  # type: ignore[union-attr]
+    template().kill()
+    began = time.monotonic()
+    process.join(PATIENCE)
+    assert not process.is_alive() and time.monotonic() - began < PATIENCE / 2
 
 
 # --------------------------------------------------------------------------------------- what is refused

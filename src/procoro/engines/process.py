@@ -23,7 +23,7 @@ from procoro.wire.blocks import Parts
 if TYPE_CHECKING:
     import asyncio
 
-QUIET = 0.3  # seconds in which one ends that has handed its outcome over, as a rule
+QUIET = 0.3  # seconds that most live, and in which one ends that has handed its outcome over
 UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
 
 
@@ -58,7 +58,7 @@ class Child:
         template: TemplateProcess,
         crank: Crank,
         log: Callable[[bytes], None],
-        over: Callable[[list[asyncio.Future[None]]], None],
+        over: Callable[[Child, list[asyncio.Future[None]]], None],
     ) -> None:
         self.crank = crank
         self.pid = 0
@@ -79,9 +79,10 @@ class Child:
         self._arrived: list[handles.Arrived] = []  # handles that came before its outcome
         self._template = template
         self._log = log
-        self._over: Callable[[list[asyncio.Future[None]]], None] | None = over
+        self._over: Callable[[Child, list[asyncio.Future[None]]], None] | None = over
         self._awaiting: list[asyncio.Future[None]] = []
         try:
+            kernel.occupy_standard()
             self._end, self._theirs = channel.pair()
         except BaseException:
             crank.post(lambda: self.let_go(template, crank))
@@ -126,6 +127,11 @@ class Child:
 
         All of it here, without the crank: who starts a hundred would wait two hundred times for a change of threads.
         """
+        if self.crank.is_here():  # nobody would hear the template meanwhile
+            raise RuntimeError(
+                "a callback starts a process: callbacks run in procoro's own thread, which would have to tell it what "
+                "became of that. Start it in a thread instead"
+            )
         fds: list[int] = []
         try:
             body, fds = parcel.pack([call.about, call.call])
@@ -145,7 +151,6 @@ class Child:
     def _ask(self, call: Call) -> bool:
         """Ask the template for it; False if that cannot be done."""
         try:
-            kernel.occupy_standard()
             fds = [self._theirs.fileno(), 1, 2]
             self._template.start_process(fds, self._exited, call.modules, call.state)
             return True
@@ -158,6 +163,7 @@ class Child:
     def _comes(self) -> bool:
         """Wait for word of it; False if there was none, and it has ended."""
         self._theirs.close()  # so that its end is seen here, and a send to the dead fails
+        fds: list[int] = []
         try:
             with self._template.sentinel() as template:  # whatever it has forked keeps the connection open
                 poll = select.poll()  # gevent's own, where that has patched
@@ -165,16 +171,20 @@ class Child:
                     poll.register(each, select.POLLIN)
                 poll.poll()
             message, fds = channel.receive(self._end)
-        except (ProcessLookupError, BlockingIOError):  # it is dead
-            message, fds = b"", []
-        if not message:
+            if not message:
+                self._hear_why()
+                return False
+            _, _, self.pid = channel.STARTED_HEAD.unpack(message)
+            if not fds:  # we could neither kill it nor see it die. It leaves, since it gets no call
+                self._end_soon(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+                return False
+            self.pidfd, fds = fds[0], []
+        except (ProcessLookupError, BlockingIOError):  # the template is dead
             self._hear_why()
             return False
-        _, _, self.pid = channel.STARTED_HEAD.unpack(message)
-        if not fds:  # we could neither kill it nor see it die. It leaves, since it gets no call
-            self._end_soon(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-            return False
-        (self.pidfd,) = fds
+        finally:  # also if a signal handler has raised
+            for fd in fds:
+                os.close(fd)
         self.crank.post(self._watch)
         return True
 
@@ -268,6 +278,7 @@ class Child:
         template.on_death[self] = self._template_died
         if self.pidfd >= 0:
             self.crank.watch(self._end, self._listen)
+            self._later(QUIET, Child._watch_end)
         if self._early is not None:
             self._exited(self._early)
         elif template.alive:
@@ -293,16 +304,23 @@ class Child:
             self._bury(status)
 
     def _expect_end(self) -> None:
-        """The template is about to tell of it. If it does not so soon, we look for ourselves."""
+        """Nothing more is to be heard, as a rule, until the template tells of it."""
         if not self._leaving:
             self._leaving = True
             self.crank.unwatch(self._end)
-            self._later(QUIET, Child._look_for_end)
+            self._later(QUIET, Child._listen_again)
 
-    def _look_for_end(self) -> None:
+    def _listen_again(self) -> None:
         if not self.ended:
             self.crank.watch(self._end, self._listen)
-            self.crank.watch(self.pidfd, self._wait_for_status)
+
+    def _watch_end(self) -> None:
+        """Of one that has lived so long. Of most others, the template tells before this is worth its while."""
+        if not self.ended:
+            if self._template.alive:
+                self.crank.watch(self.pidfd, self._wait_for_status)
+            else:
+                self._template_died()
 
     def _wait_for_status(self) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
@@ -338,7 +356,7 @@ class Child:
         crank.call_later(LINGER, partial(self.let_go, template, crank))  # static: of us nothing stays until then
         if over is not None:
             awaiting, self._awaiting = self._awaiting, []
-            over(awaiting)
+            over(self, awaiting)
 
     # ---- what it says
 

@@ -36,7 +36,7 @@ class TemplateProcess:
 
     _current: ClassVar[dict[bool, TemplateProcess]] = {}  # by `patched`
     _held: ClassVar[set[TemplateProcess]] = set()  # also the dead, while lifelines of workers hang on them
-    _lock = threading.Lock()
+    _lock = threading.RLock()  # a signal handler may start a process while its thread does
 
     def __init__(self, patched: bool) -> None:
         self.patched = patched
@@ -159,7 +159,7 @@ class TemplateProcess:
         self._waiting[ticket] = started, exited
         try:
             channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], fds)
-        except OSError:
+        except BaseException:
             del self._waiting[ticket]
             raise
 
@@ -229,7 +229,7 @@ def _credentials() -> tuple[object, ...]:
 
 def _forget_in_child() -> None:
     TemplateProcess._current.clear()
-    TemplateProcess._lock = threading.Lock()
+    TemplateProcess._lock = threading.RLock()
     for template in TemplateProcess._held:
         template.forked()
     TemplateProcess._held.clear()

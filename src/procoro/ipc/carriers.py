@@ -81,7 +81,8 @@ class Outgoing:
 
     def __init__(self) -> None:
         self._carrier: Carrier | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._loading = False  # a signal handler may send while its thread does
 
     def load(self, pieces: Sequence[bytes | memoryview], size: int) -> tuple[Carrier, int] | None:
         """The carrier, and where in it these bytes are; None: too much is under way.
@@ -89,10 +90,18 @@ class Outgoing:
         Raises OSError if no memory or descriptor is left.
         """
         with self._lock:
-            carrier = self._carrier
-            if carrier is None or carrier.size < size + HEAD or self._is_too_large(carrier, size):
-                self._carrier = carrier = Carrier(size)
-            start = carrier.load(pieces, size)
+            if self._loading:
+                carrier = Carrier(size)
+                return carrier, carrier.load(pieces, size) or 0
+            self._loading = True
+            try:
+                kept = self._carrier
+                if kept is None or kept.size < size + HEAD or self._is_too_large(kept, size):
+                    self._carrier = kept = Carrier(size)
+                carrier = kept
+                start = carrier.load(pieces, size)
+            finally:
+                self._loading = False
         return None if start is None else (carrier, start)
 
     def _is_too_large(self, carrier: Carrier, size: int) -> bool:

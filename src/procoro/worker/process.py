@@ -238,7 +238,9 @@ def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
 
 
 def _join_threads() -> None:
-    if threading.active_count() > 1 or threading._threading_atexits:  # type: ignore[attr-defined]
+    # A thread that is about to be gone counts no more, but has a lock there. (Since 3.13, only C knows.)
+    going = getattr(threading, "_shutdown_locks", True)
+    if threading.active_count() > 1 or threading._threading_atexits or going:  # type: ignore[attr-defined]
         threading._shutdown()  # type: ignore[attr-defined]
 
 

@@ -116,22 +116,28 @@ class Template:
             for fd in fds:
                 os.close(fd)
             return
+        pidfd = -1
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError as error:  # no descriptor is free
+            message = [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)]
+            if life is loop.run:
+                channel.send(self._control, message, [pidfd])
+            else:  # by its own connection, on which its caller waits
+                with closing(channel.adopt(fds.pop(0))) as end:
+                    channel.send(end, message, [pidfd])
+        except ConnectionError:  # nobody waits any more
+            pass
+        except OSError as error:  # no descriptor is free, or too many are under way
             os.kill(pid, signal.SIGKILL)
             waitpid(pid, 0)
+            if pidfd >= 0:
+                os.close(pidfd)
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EMFILE))
             for fd in fds:
                 os.close(fd)
             return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
-        message = [channel.STARTED_HEAD.pack(channel.STARTED, ticket, pid)]
-        if life is loop.run:
-            channel.send(self._control, message, [pidfd])
-        else:
-            _tell_caller(fds.pop(0), message, pidfd)
         for fd in fds:
             os.close(fd)
 
@@ -172,15 +178,6 @@ class Template:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
             os._exit(status)
-
-
-def _tell_caller(fd: int, message: Sequence[bytes], pidfd: int) -> None:
-    """By the new process's own connection, on which its caller waits."""
-    with closing(channel.adopt(fd)) as end:
-        try:
-            channel.send(end, message, [pidfd])
-        except OSError:  # it waits no longer
-            pass
 
 
 def _prepare(modules: Sequence[str]) -> None:
