@@ -184,9 +184,10 @@ def test_a_callback_cancels_and_kills_others() -> None:
 def test_a_forked_child_does_not_wait_for_its_parents_calls(script: Script) -> None:
     said = script(
         """
-        import os, time
+        import os, time, warnings
         from procoro import Pool, errors
 
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of the fork
         pool = Pool(4)
         result, whole, stream = pool.submit(time.sleep, 2), pool.map_async(time.sleep, [2]), pool.imap(time.sleep, [2])
         child = os.fork()
