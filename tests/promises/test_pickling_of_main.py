@@ -673,3 +673,53 @@ def test_submodules_that_only_seem_to_be_used_harm_nobody(script: Script) -> Non
         """
     )
     assert said == "[('xml.dom.minidom', 'ghost', 'odd')]\n"
+
+
+def test_new_types_and_parameters_travel(script: Script) -> None:
+    """In annotations, by name, in calls, and made in a function."""
+    said = script(
+        """
+        import functools, sys, typing
+        from collections.abc import Callable
+        from procoro import Pool, Queue
+
+        Metres = typing.NewType("Metres", float)
+        P, T, Ts = typing.ParamSpec("P"), typing.TypeVar("T"), typing.TypeVarTuple("Ts")
+
+        def annotated(x: Metres) -> Metres:
+            return Metres(2 * x)
+
+        def logged(function: Callable[P, T]) -> Callable[P, T]:
+            @functools.wraps(function)
+            def call(*args: P.args, **kwargs: P.kwargs) -> T:
+                return function(*args, **kwargs)
+            return call
+
+        @logged
+        def decorated(x: int, *rest: typing.Unpack[Ts]) -> int:
+            return x + 1
+
+        def named(_: object) -> tuple:
+            return Metres, P, Ts
+
+        def local() -> Callable[[int], object]:
+            Feet = typing.NewType("Feet", int)
+            def feet(x: Feet) -> object:
+                return Feet.__name__, Feet.__module__, Feet.__supertype__, Feet(x)
+            return feet
+
+        if sys.version_info >= (3, 12):
+            exec("type Number = int | float")
+            def of_alias(x: "Number") -> object:
+                return Number.__value__
+        else:
+            def of_alias(x: object) -> object:
+                return int | float
+
+        with Pool(1) as pool:
+            print(pool.apply(annotated, (2.0,)), pool.apply(decorated, (2,)), pool.apply(of_alias, (1,)))
+            print(all(got is own for got, own in zip(pool.apply(named, (0,)), (Metres, P, Ts))))
+            print(pool.apply(local(), (3,)))
+        """
+    )
+    assert said == "4.0 3 int | float\nTrue\n('Feet', '__main__', <class 'int'>, 3)\n"

@@ -70,6 +70,8 @@ def by_value(obj: Any) -> Any:
     """How to make an object that is otherwise found by its name, where that name is to be defined."""
     if type(obj) is LRU_CACHE:
         return _cached, (obj.cache_parameters(), obj.__wrapped__)
+    if type(obj) in OF_TYPING:
+        return _make_of_typing, (type(obj), *_parts(obj))
     return copyreg.__newobj__, (type(obj),), getattr(obj, "__dict__", None)  # type: ignore[attr-defined]
 
 
@@ -230,6 +232,28 @@ def _set_attributes(obj: Any, values: dict[str, Any]) -> None:
     obj.__dict__.update(values)
 
 
+def _of_typing(found: Any) -> Any:
+    """By its name if it stands under that: all that its `__reduce__` says is a name, which says nothing elsewhere."""
+    name: str = getattr(found, "__qualname__", found.__name__)
+    if found.__module__ in twin.MAIN:
+        return name if twin.find(name) is found else by_value(found)
+    by_name = getattr(sys.modules.get(found.__module__), name, None) is found
+    return None if by_name else by_value(found)
+
+
+def _parts(found: Any) -> tuple[str, tuple[Any, ...]]:
+    """Its module, and what it is made of. (What only type checkers look at, bounds say, stays behind.)"""
+    name: str = getattr(found, "__qualname__", found.__name__)
+    if type(found) is typing.NewType:
+        return found.__module__, (name, found.__supertype__)
+    return found.__module__, (name, found.__value__) if type(found) is ALIAS else (name,)
+
+
+def _make_of_typing(kind: Any, module: str, parts: tuple[Any, ...]) -> Any:
+    # It takes its module from the globals of who makes it.
+    return eval("kind(*parts)", {"__name__": module, "kind": kind, "parts": parts})
+
+
 def _weak_dict(found: Any) -> Any:
     return type(found), (dict(found),)
 
@@ -244,6 +268,8 @@ def _memoryview(view: Any) -> Any:
 
 LRU_CACHE: Any = type(functools.lru_cache(abs))
 TYPED_DICT: Any = typing._TypedDictMeta  # type: ignore[attr-defined]
+ALIAS: Any = getattr(typing, "TypeAliasType", None)  # since Python 3.12: the statement `type`
+OF_TYPING = {typing.NewType, typing.ParamSpec, typing.TypeVarTuple, *([ALIAS] if ALIAS else [])}
 BUILT_IN = frozenset({type(None), type(...), type(NotImplemented), *cloudpickle._BUILTIN_TYPE_NAMES})
 
 REDUCERS: dict[type, Callable[[Any], Any]] = {
@@ -252,4 +278,5 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakKeyDictionary: _weak_dict,
     io.TextIOWrapper: _text_file,
     memoryview: _memoryview,
+    **dict.fromkeys(OF_TYPING, _of_typing),
 }
