@@ -217,7 +217,9 @@ def test_map_keeps_nothing_of_what_it_gave(make: Make) -> None:
 
 
 def test_map_gives_up_waiting(make: Make, gate: Gate) -> None:
-    results = make(2).map(calls.stand_if, [(gate, False, 1), (gate, True, 2)], timeout=1.0)
+    executor = make(2)
+    assert executor.submit(calls.double, 1).result() == 2  # its workers are there
+    results = executor.map(calls.stand_if, [(gate, False, 1), (gate, True, 2)], timeout=2.0)
     assert next(results) == 1
     gate.reached()
     with pytest.raises(TimeoutError):

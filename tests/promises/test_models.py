@@ -127,7 +127,7 @@ def test_two_workers_share_what_runs_long(model: str, tmp_path: Path) -> None:
         crowds.workers_of(pool, model, tmp_path / "start", 2, 50)
         results = [pool.submit(fitting(model, crowds.meet), meeting) for _ in range(40)]
         pids = meeting.reached(40)
-        assert sorted(pids.count(pid) for pid in set(pids)) == [20, 20]
+        assert min(pids.count(pid) for pid in set(pids)) >= 15 and len(set(pids)) == 2, pids
         meeting.end()
         for result in results:
             result.get(PATIENCE)
