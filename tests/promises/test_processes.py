@@ -24,6 +24,7 @@ import psutil
 import pytest
 
 from procoro import Pool, Process, active_children, current_process, errors, parent_process
+from procoro.wire import channel
 from tests.gate import Gate
 from tests.promises import alone, calls
 from tests.promises.conftest import Script, Start
@@ -1178,3 +1179,21 @@ def test_those_that_one_may_not_signal_any_more_end_all_the_same(monkeypatch: py
         process.join(PATIENCE)
         assert process.exitcode == -signal.SIGTERM
     assert running.done()
+
+
+def test_a_ctrl_c_just_behind_the_request(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for comes, finds nobody, and goes; nobody is surprised by that."""
+    send = channel.send
+
+    def sent(end: channel.End, pieces: Any, fds: Any = (), flags: int = 0) -> None:
+        send(end, pieces, fds, flags)
+        if pieces[0][:1] == channel.START_PROCESS:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    assert started(calls.double, 1).result(PATIENCE) == 2
+    monkeypatch.setattr(channel, "send", sent)
+    with pytest.raises(KeyboardInterrupt):
+        started(calls.double, 2)
+    assert started(calls.double, 3).result(PATIENCE) == 6
+    assert not caplog.records

@@ -214,7 +214,9 @@ class TemplateProcess:
                 started(pid, fds[0] if fds else -1)  # -1: we have no descriptor free
             else:
                 _, ticket, status = channel.EXITED_HEAD.unpack(message)
-                self._waiting.pop(ticket)[1](status)
+                waiting = self._waiting.pop(ticket, None)
+                if waiting is not None:  # else a Ctrl-C has come behind its request
+                    waiting[1](status)
 
     def forked(self) -> None:
         """In a child that the user forked: this is the parent's business."""
