@@ -45,7 +45,7 @@ class Call:
 
 
 class Child:
-    """A process that was started. What begins with `_` runs in the crank's thread, all else in any.
+    """A process that was started: by its caller alone, until it has its call; from then on the crank watches it.
 
     Holds two descriptors while it lives, its pidfd alone from then until it is closed.
     """
@@ -89,7 +89,7 @@ class Child:
             raise
         self._end.setblocking(False)
 
-    # ---- for every thread
+    # ---- in every thread
 
     @property
     def exitcode(self) -> int | None:
@@ -267,7 +267,7 @@ class Child:
         template.release(crank)
         crank.release()
 
-    # ---- living
+    # ---- in the crank's thread, from here on: living
 
     def _watch(self) -> None:
         """From here on the crank knows of it."""
