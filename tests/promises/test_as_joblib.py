@@ -11,6 +11,7 @@ import pytest
 from joblib import Parallel, delayed, parallel_config
 
 import procoro.joblib
+from procoro import Result
 from procoro.errors import CallTimeout, WorkerDied
 from tests.gate import Gate
 from tests.promises import calls
@@ -77,6 +78,25 @@ def test_an_exception_ends_the_others(gate: Gate, tmp_path: Path) -> None:
 def _fails(gate: Gate) -> float:
     gate.pass_through()
     return 1 / 0
+
+
+def test_the_others_are_ended_without_waiting_for_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Between two waits, a second Ctrl-C would leave the others alive."""
+
+    def asks(*_: object) -> bool:
+        raise AssertionError("it waits for an answer")
+
+    monkeypatch.setattr("procoro.conductor.conductor.Conductor.ask", asks)
+    with Gate(tmp_path / "open") as is_open:
+        is_open.open()
+        with pytest.raises(ZeroDivisionError):
+            Parallel(batch_size=1)(delayed(_fails)(is_open) for _ in range(10))
+
+
+def test_a_call_that_ends_while_the_interpreter_goes_down_complains_not() -> None:
+    dispatcher = ThreadPoolExecutor(1)
+    dispatcher.shutdown()
+    procoro.joblib._dispatch(dispatcher, print, Result())
 
 
 def test_a_death_is_an_error_and_not_a_hang() -> None:

@@ -147,14 +147,12 @@ class Connection:
 
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         """Receive one message of bytes. Raises OSError if it is longer than `maxlength`, and closes this end."""
-        if maxlength is not None:
-            _check_length(maxlength)
+        _check_length(maxlength)
         return self._limited(self._receive(), maxlength)
 
     async def arecv_bytes(self, maxlength: int | None = None) -> bytes:
         """As `recv_bytes`, to be awaited."""
-        if maxlength is not None:
-            _check_length(maxlength)
+        _check_length(maxlength)
         return self._limited(await self._areceive(), maxlength)
 
     def _limited(self, received: Received, maxlength: int | None) -> bytes:
@@ -222,8 +220,7 @@ class Connection:
 
     def _send_at_once(self, packed: Packed) -> bool:
         """Send it, if it brings no handles along and there is room; else it goes the longer way."""
-        if not self._writable or self.closed:
-            self._check_writable()
+        self._check_writable()
         if isinstance(packed, bytes) or packed[2]:
             return False
         kind, pieces, _ = packed

@@ -215,12 +215,12 @@ def _cached(parameters: dict[str, Any], function: Callable[..., Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
-def _lru_cache(found: Any) -> Any:
-    """By its name if it has one, else with an empty cache."""
-    name: str = found.__qualname__
-    if found.__module__ == "__main__":
+def _named(found: Any) -> Any:
+    """By its name if it is found by that. All that its `__reduce__` says is a name, which may say nothing elsewhere."""
+    name: str = getattr(found, "__qualname__", found.__name__)
+    if found.__module__ in twin.MAIN:
         return name if twin.find(name) is found else by_value(found)
-    return by_value(found) if "<locals>" in name else None
+    return by_value(found) if cloudpickle._lookup_module_and_qualname(found, name) is None else None
 
 
 def _cached_property(found: Any) -> Any:
@@ -230,15 +230,6 @@ def _cached_property(found: Any) -> Any:
 
 def _set_attributes(obj: Any, values: dict[str, Any]) -> None:
     obj.__dict__.update(values)
-
-
-def _of_typing(found: Any) -> Any:
-    """By its name if it stands under that: all that its `__reduce__` says is a name, which says nothing elsewhere."""
-    name: str = getattr(found, "__qualname__", found.__name__)
-    if found.__module__ in twin.MAIN:
-        return name if twin.find(name) is found else by_value(found)
-    by_name = getattr(sys.modules.get(found.__module__), name, None) is found
-    return None if by_name else by_value(found)
 
 
 def _parts(found: Any) -> tuple[str, tuple[Any, ...]]:
@@ -273,10 +264,9 @@ OF_TYPING = {typing.NewType, typing.ParamSpec, typing.TypeVarTuple, *([ALIAS] if
 BUILT_IN = frozenset({type(None), type(...), type(NotImplemented), *cloudpickle._BUILTIN_TYPE_NAMES})
 
 REDUCERS: dict[type, Callable[[Any], Any]] = {
-    LRU_CACHE: _lru_cache,
     functools.cached_property: _cached_property,
     weakref.WeakKeyDictionary: _weak_dict,
     io.TextIOWrapper: _text_file,
     memoryview: _memoryview,
-    **dict.fromkeys(OF_TYPING, _of_typing),
+    **dict.fromkeys({LRU_CACHE, *OF_TYPING}, _named),
 }
