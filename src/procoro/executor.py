@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from procoro import arguments, kernel
 from procoro.pool import Pool
-from procoro.wire import codec
+from procoro.wire.inputs import ONE, STAR
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -132,9 +132,7 @@ class Executor(futures.Executor):
             rows = zip(*iterables, strict=False)
             ahead = deque(self._submitted(fn, arguments) for arguments in islice(rows, buffersize))
             return self._refilled(fn, rows, ahead, deadline)
-        inputs, shape = (
-            (iterables[0], codec.ONE) if len(iterables) == 1 else (zip(*iterables, strict=False), codec.STAR)
-        )
+        inputs, shape = (iterables[0], ONE) if len(iterables) == 1 else (zip(*iterables, strict=False), STAR)
         if all(type(iterable) in (list, tuple) for iterable in iterables):
             inputs = list(inputs)  # as they are now
         return _values(self._pool._imap(fn, inputs, shape, chunksize, None, None, ordered=True), deadline)

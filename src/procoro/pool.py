@@ -18,31 +18,33 @@ from procoro.engines.template import TemplateProcess
 
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor, Initializer
-    from procoro.conductor.inputs import IteratorSource, SequenceSource, Source, size_of
+    from procoro.conductor.sources import IteratorSource, SequenceSource, Source, size_of
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Kind, Result
     from procoro.results.stream import Inbox, Stream
     from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
-    from procoro.wire import codec
+    from procoro.wire import inputs
     from procoro.wire.handles import Handle
     from procoro.wire.library import Entry
+    from procoro.wire.packer import Packer, fails
 
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Result, SequenceSource, Stream
-    global call_back, codec, end_of, exit_begins, m, size_of, stay_at_exit
+    global call_back, end_of, exit_begins, fails, inputs, m, size_of, stay_at_exit
     from procoro.conductor.conductor import Conductor
-    from procoro.conductor.inputs import IteratorSource, SequenceSource, size_of
+    from procoro.conductor.sources import IteratorSource, SequenceSource, size_of
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
     from procoro.results.result import Batch, Result
     from procoro.results.stream import Inbox, Stream
     from procoro.results.waiting import call_back, exit_begins, stay_at_exit
     from procoro.scheduler import messages as m
-    from procoro.wire import codec
+    from procoro.wire import inputs
+    from procoro.wire.packer import fails
 
 
 T = TypeVar("T")
@@ -173,11 +175,11 @@ class Pool:
             raise self._refused(fn, error) from error
         scalars = not kwargs and function is not None
         for value in args:  # `issuperset(map(type, args))` takes twice as long
-            if type(value) not in codec.SCALARS:
+            if type(value) not in inputs.SCALARS:
                 scalars = False
         packed: Any
         if scalars:
-            shape, packed = (codec.ONE, args[0]) if len(args) == 1 else (codec.STAR, args)
+            shape, packed = (inputs.ONE, args[0]) if len(args) == 1 else (inputs.STAR, args)
         else:
             shape, packed = self._pack_arguments(fn, function, args, kwargs)
         kind = (_name_of(fn), self._runs_many(fn)) if function is None else function
@@ -263,11 +265,11 @@ class Pool:
                 continue
             stream, shape = batch.context.stream, batch.context.shape
             function, name = (None, batch.kind[0]) if isinstance(batch.kind, tuple) else (batch.kind, "")
-            if shape in (codec.ONE, codec.STAR):
-                items: Any = codec.PlainInputs(values)
-                nbytes = codec.plain_size(values, shape) or 0
+            if shape in (inputs.ONE, inputs.STAR):
+                items: Any = inputs.PlainInputs(values)
+                nbytes = inputs.plain_size(values, shape) or 0
             else:
-                items, nbytes = codec.PackedInputs(values), sum(map(size_of, values))
+                items, nbytes = inputs.PackedInputs(values), sum(map(size_of, values))
             opened = m.Opened(
                 stream,
                 SUBMITS,
@@ -407,7 +409,7 @@ class Pool:
     ) -> MapResult[Any]:
         """As `map`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
-        return self._map(func, _sequence(iterable), chunksize, callback, error_callback, codec.ONE)
+        return self._map(func, _sequence(iterable), chunksize, callback, error_callback, inputs.ONE)
 
     @overload
     def starmap_async(
@@ -440,7 +442,7 @@ class Pool:
         """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
         values = [tuple(given) for given in _sequence(iterable)]
-        return self._map(func, values, chunksize, callback, error_callback, codec.STAR)
+        return self._map(func, values, chunksize, callback, error_callback, inputs.STAR)
 
     def _map(
         self,
@@ -498,7 +500,7 @@ class Pool:
         `chunksize`: at least so many calls travel together, more while they are short; None: one. `timeout` and
         `retries`: as for the pool, whose they replace.
         """
-        return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=True)
+        return self._imap(func, iterable, inputs.ONE, chunksize, timeout, retries, ordered=True)
 
     @overload
     def imap_unordered(
@@ -532,7 +534,7 @@ class Pool:
         retries: int | None = None,
     ) -> Stream[Any]:
         """As `imap`, with the values as they are done, in any order."""
-        return self._imap(func, iterable, codec.ONE, chunksize, timeout, retries, ordered=False)
+        return self._imap(func, iterable, inputs.ONE, chunksize, timeout, retries, ordered=False)
 
     def _imap(
         self,
@@ -692,7 +694,7 @@ class Pool:
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
         if over is not None and over.kind == FaultKind.GAVE_UP:
-            raise end_of(over, Context(self._conductor, 0, "a call", codec.ONE, None, None, single=False))
+            raise end_of(over, Context(self._conductor, 0, "a call", inputs.ONE, None, None, single=False))
         raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
 
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None, single: bool) -> Context:
@@ -714,7 +716,7 @@ class Pool:
     def _refused(self, func: Callable[..., Any], error: Exception) -> Exception:
         """A function could not be packed: what to say of it."""
         self._check_running()  # the pool may have ended meanwhile, and its library with it
-        if not codec.fails(func):  # a signal handler has raised
+        if not fails(func):  # a signal handler has raised
             return error
         return _not_picklable(func, f"function {_name_of(func)}")
 
@@ -727,9 +729,9 @@ class Pool:
             _callable(fn)
         try:
             value = self._conductor.packer.value
-            return (
-                (codec.CARRIED, value((fn, args, kwargs))) if function is None else (codec.FULL, value((args, kwargs)))
-            )
+            if function is None:
+                return inputs.CARRIED, value((fn, args, kwargs))
+            return inputs.FULL, value((args, kwargs))
         except Exception as error:
             self._check_running()
             for path, value in [
@@ -737,9 +739,9 @@ class Pool:
                 *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
                 (f"function {_name_of(fn)}", fn if function is None else None),
             ]:
-                if codec.fails(value):
+                if fails(value):
                     raise _not_picklable(value, path) from error
-            if codec.fails((args, kwargs)):
+            if fails((args, kwargs)):
                 raise _not_picklable((args, kwargs), "arguments") from error
             raise  # of a signal handler
 
@@ -789,11 +791,11 @@ def _initializer(function: Callable[..., object] | None, arguments: tuple[Any, .
     if function is None:
         return None
 
-    def pack(packer: codec.Packer) -> tuple[bytes, list[Handle]]:
+    def pack(packer: Packer) -> tuple[bytes, list[Handle]]:
         try:
             return packer.once((function, arguments))
         except Exception as error:
-            if codec.fails(function):
+            if fails(function):
                 raise _not_picklable(function, "initializer") from error
             raise _not_picklable(arguments, "initargs") from error
 
@@ -815,8 +817,9 @@ def _callable(func: Any) -> None:
 
 def _not_picklable(value: Any, path: str) -> Exception:
     from procoro import errors
+    from procoro.wire import refusals
 
-    return errors.NotPicklable(codec.describe_failure_to_pack(value, path))
+    return errors.NotPicklable(refusals.describe(value, path))
 
 
 def _name_of(func: Any) -> str:

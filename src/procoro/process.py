@@ -470,14 +470,15 @@ _starting = threading.local()  # the process that is being packed
 def _pack(process: Process) -> Call:
     """Where a call is packed, with the handles in it. Raises NotPicklable."""
     from procoro.engines.process import Call
-    from procoro.wire import codec, handles
+    from procoro.wire import handles
+    from procoro.wire.packer import pack_once
 
     kind = type(process)
     parts: tuple[Any, ...] = process._target, process._args, process._kwargs
     with handles.collecting() as found:
         _starting.process = process
         try:
-            call, definitions = codec.pack_once(parts if kind is Process else process)
+            call, definitions = pack_once(parts if kind is Process else process)
         except Exception as error:
             raise _not_picklable(process, error) from error
         finally:
@@ -521,7 +522,8 @@ CO_COROUTINE = 0x80  # as `inspect` has it
 
 def _not_picklable(process: Process, error: Exception) -> Exception:
     from procoro import errors
-    from procoro.wire import codec
+    from procoro.wire import refusals
+    from procoro.wire.packer import fails
 
     for path, value in [
         *((f"args[{index}]", value) for index, value in enumerate(process._args)),
@@ -529,8 +531,8 @@ def _not_picklable(process: Process, error: Exception) -> Exception:
         ("target", process._target),
         *((f"self.{name}", value) for name, value in process.__dict__.items()),
     ]:
-        if codec.fails(value):
-            return errors.NotPicklable(codec.describe_failure_to_pack(value, path))
+        if fails(value):
+            return errors.NotPicklable(refusals.describe(value, path))
     return errors.NotPicklable(f"{process._name} cannot be sent: {error}")
 
 

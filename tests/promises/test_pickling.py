@@ -23,7 +23,7 @@ import pytest
 
 from procoro import Pool, errors
 from procoro.errors import NotPicklable
-from procoro.wire import codec
+from procoro.wire import inputs
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
@@ -235,7 +235,9 @@ def test_rows_that_another_thread_changes_harm_no_other_call(pool: Pool) -> None
 
 def test_long_names_in_rows_are_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     spans: list[int] = []
-    monkeypatch.setattr(codec, "pack_span", lambda items, pack=codec.pack_span: spans.append(len(items)) or pack(items))
+    monkeypatch.setattr(
+        inputs, "pack_span", lambda items, pack=inputs.pack_span: spans.append(len(items)) or pack(items)
+    )
     rows = [{f"{number:06d}" * 10_000: 1} for number in range(100)]
     with Pool(1) as pool:
         pool.map(abs, range(1000))

@@ -34,7 +34,8 @@ class Worker:
 
 def recording(system: "Adapter", task: "Task") -> "dict[str, float]":
     """Nanoseconds a call: of the worker, the function and its loop taken off; of the parent; of both."""
-    from procoro.wire import codec, record
+    from procoro.wire import record
+    from procoro.wire.inputs import ONE
     from procoro.worker.loop import Span
     from procoro.worker.models import serial
 
@@ -46,7 +47,7 @@ def recording(system: "Adapter", task: "Task") -> "dict[str, float]":
     number = 0
     while time.perf_counter() < deadline:
         number += 1
-        span = Span(number, SLOT, codec.ONE, inputs, None, noop, None)
+        span = Span(number, SLOT, ONE, inputs, None, noop, None)
         memory.set_end(SLOT, number, len(inputs))
         plain.append(_plain(inputs))
         began = time.perf_counter_ns()
@@ -80,9 +81,9 @@ def _plain(inputs: "Sequence[int]") -> int:
 
 
 def _values(recorded: "Any") -> "list[Any]":
-    from procoro.wire import codec
+    from procoro.wire.values import Values
 
     values: list[Any] = []
     for _, _, cells, start, data in recorded.read():
-        values += codec.Values(data, cells, start).load()
+        values += Values(data, cells, start).load()
     return values

@@ -178,7 +178,7 @@ def _words(error: BaseException, call: FailedCall, value: object) -> str:
         words = str(error)
     except Exception as second:  # __str__ is the user's code
         return f"(its __str__ raised {type(second).__name__})"
-    from procoro.wire.codec import ONE, short
+    from procoro.wire.inputs import ONE, short
 
     # Our own errors name the call, whose input is a job here.
     return words.replace(f"{call.function}({call.input})", f"{call.function}({short(value, ONE)})", 1)

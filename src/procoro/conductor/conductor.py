@@ -15,18 +15,18 @@ from typing import Any, Protocol
 
 from procoro import kernel
 from procoro.calls import Fault, FaultKind, Run
-from procoro.conductor.inputs import Source
+from procoro.conductor.sources import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
 from procoro.engines.template import LINGER, TemplateProcess
 from procoro.scheduler import Scheduler
 from procoro.scheduler import messages as m
 from procoro.sleeping import Flag
-from procoro.wire import codec
 from procoro.wire.blocks import Spares
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.handles import Handle
 from procoro.wire.library import Entry, Library
+from procoro.wire.packer import Packer
 
 logger = logging.getLogger("procoro")
 
@@ -101,7 +101,7 @@ class Conductor:
             raise
         try:
             spares = Spares(lambda: self.crank.post(self._engine.watch_spares))
-            self.packer = codec.Packer(self.library, spares)
+            self.packer = Packer(self.library, spares)
             self._engine = LocalEngine(
                 self.crank, self._events.append, hand_to_loggers, self.library, spares, template, model, places
             )
@@ -425,7 +425,7 @@ def _blocking(stack: str) -> str:
     return f"it is in {frame.rpartition(' in ')[2]}" if frame else "where it is, the stack tells"
 
 
-Initializer = Callable[[codec.Packer], tuple[bytes, list[Handle]]]
+Initializer = Callable[[Packer], tuple[bytes, list[Handle]]]
 
 
 def hand_to_loggers(data: bytes) -> None:

@@ -13,9 +13,10 @@ from procoro.crank import Crank
 from procoro.engines.crowds import Crowds
 from procoro.engines.series import Series
 from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, TakenBack, WorkerReady
-from procoro.wire import blocks, channel, codec, handles, record
+from procoro.wire import blocks, channel, handles, inputs, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Contents, Entry, Library
+from procoro.wire.values import BigValue, Values
 
 if TYPE_CHECKING:
     from procoro.engines.template import TemplateProcess
@@ -112,7 +113,7 @@ class Member:
             if function is not None and function.handles:
                 handles.send(self.end, function.handles, self._send)
             if packing & channel.PARTS:  # else there is no handle among them
-                found, uses = codec.handles_of(items)
+                found, uses = inputs.handles_of(items)
                 handles.send(self.end, found, self._send, uses)
             if many:
                 slot = self.crowds.add(span, first, len(items))
@@ -136,10 +137,10 @@ class Member:
 
     def _pack(self, items: Sequence[Any]) -> tuple[int, list[bytes], int | blocks.Written | None]:
         try:
-            return codec.pack_span(items)
+            return inputs.pack_span(items)
         except OSError:  # no descriptor, or no memory: of both, spares hold some
             self._spares.drop()
-            return codec.pack_span(items)
+            return inputs.pack_span(items)
 
     def teach(self, span: int) -> int:
         """Send the handles in the names of `__main__` that are new to it; where the contents stand that list these.
@@ -233,9 +234,9 @@ class Member:
 
     def _run(self, first: int, kind: int, cells: Sequence[int], start: int, data: bytes) -> Run:
         if kind == record.VALUE:
-            return Run(first, len(cells), True, len(data), codec.Values(data, cells, start))
+            return Run(first, len(cells), True, len(data), Values(data, cells, start))
         packed = self._packed(kind, data)
-        nbytes = packed.block.nbytes if isinstance(packed, codec.BigValue) else len(data)
+        nbytes = packed.block.nbytes if isinstance(packed, BigValue) else len(data)
         return Run(first, 1, not isinstance(packed, Failure), nbytes, packed, kind == record.CUT)
 
     def _packed(self, kind: int, data: bytes) -> Any:
@@ -248,7 +249,7 @@ class Member:
         if isinstance(block, OSError):
             return Failure(pack_failure(block))
         if kind == record.BIG_VALUE:
-            return codec.BigValue(block)
+            return BigValue(block)
         return Failure(blocks.body(block))
 
     # ---- what it says

@@ -48,10 +48,11 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
         if type(obj) is not str and not twin.stands_alone(body):
             body = _with_names(obj, body, buffers)
     except Exception as error:
-        from procoro.wire import codec
+        from procoro.wire import refusals
+        from procoro.wire.packer import fails
 
-        if codec.fails(obj):
-            raise NotPicklable(codec.describe_failure_to_pack(obj, what)) from error
+        if fails(obj):
+            raise NotPicklable(refusals.describe(obj, what)) from error
         raise NotPicklable(f"{what}: {error}; a call could carry it, here only what `pickle` takes travels") from error
     return body, [buffer.raw() for buffer in buffers]
 

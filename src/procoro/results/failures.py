@@ -12,9 +12,9 @@ from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
 from procoro.kernel import importing
 from procoro.results.waiting import stay_at_exit
-from procoro.wire import codec
 from procoro.wire.blocks import Parts
 from procoro.wire.exceptions import ExceptionAsData, Failure, add_note
+from procoro.wire.inputs import PackedInputs, short
 
 if TYPE_CHECKING:
     from procoro.errors import FailedCall
@@ -142,12 +142,12 @@ def _short(given: Sequence[Any], shape: int) -> str:
     """An input, as it would stand between the brackets of the call; a packed one is unpacked if it can be."""
     try:
         (item,) = given
-        if isinstance(given, codec.PackedInputs):
+        if isinstance(given, PackedInputs):
             body, *buffers = item.pieces() if isinstance(item, Parts) else [item]
             item = _Viewer(io.BytesIO(body), buffers=buffers).load()
     except Exception:
         return "..."
-    return codec.short(item, shape)
+    return short(item, shape)
 
 
 class _Viewer(pickle.Unpickler):

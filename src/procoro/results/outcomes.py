@@ -9,8 +9,8 @@ from typing import Any
 
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context, error_of, exception_of, unpickling_error
-from procoro.wire import codec
 from procoro.wire.exceptions import Failure
+from procoro.wire.values import Values
 
 FORGOTTEN = object()
 
@@ -41,7 +41,7 @@ class Outcomes:
     def values(self) -> list[Any] | None:
         """All values in one go; None if some call failed or does not unpickle: then `get` each."""
         packed = getattr(self.outcome, "packed", None)
-        if type(packed) is not codec.Values:
+        if type(packed) is not Values:
             return None
         values = _unpickled(packed.load)
         return None if isinstance(values, Raised) else values

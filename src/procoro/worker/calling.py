@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any
 
 from procoro.calls import is_async
-from procoro.wire import codec
+from procoro.wire.inputs import CARRIED, ONE, STAR
 
 
 def as_plain_function(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -32,10 +32,10 @@ def finish(coroutine: Coroutine[Any, Any, Any], context: Context) -> None:
 
 def caller(function: Callable[..., Any], shape: int, load: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
     """What runs the function with an input as it came."""
-    if shape == codec.ONE:
+    if shape == ONE:
         return function if load is None else lambda given: function(load(given))
     unpack = load or _as_it_is
-    if shape in (codec.STAR, codec.CARRIED):
+    if shape in (STAR, CARRIED):
         return lambda given: function(*unpack(given))
 
     def full(given: Any) -> Any:

@@ -17,8 +17,9 @@ from mmap import mmap
 from time import perf_counter as clock  # by name: calls may patch the module
 from typing import TYPE_CHECKING, Any
 
-from procoro.wire import blocks, channel, codec, handles, record
+from procoro.wire import blocks, channel, handles, record
 from procoro.wire.exceptions import pack_failure
+from procoro.wire.inputs import CARRIED, ONE, unpack_span
 from procoro.wire.library import Reader
 from procoro.worker import calling, output, state
 from procoro.worker.models import serial
@@ -242,16 +243,16 @@ class Worker:
             with self.arriving():
                 self.library.catch_up(contents)  # whatever comes: the handles in them are not sent again
                 function: Callable[..., Any] = (
-                    calling.carried(adapt) if shape == codec.CARRIED else adapt(self.library.function(place))
+                    calling.carried(adapt) if shape == CARRIED else adapt(self.library.function(place))
                 )
             if packing & channel.IN_BLOCK:
                 data = blocks.map_received(fds)
                 if isinstance(data.obj, mmap):
                     block = weakref.ref(data.obj)
-            inputs = codec.unpack_span(packing & ~channel.IN_BLOCK, data, count)
+            inputs = unpack_span(packing & ~channel.IN_BLOCK, data, count)
         except BaseException as error:
             function, inputs = _raiser(error), [None] * count
-            shape = codec.ONE
+            shape = ONE
         else:
             if packing & ~channel.IN_BLOCK == channel.EACH:
                 load = pickle.loads

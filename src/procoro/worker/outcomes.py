@@ -6,9 +6,11 @@ import os
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from procoro.wire import codec, record
+from procoro.wire import record
 from procoro.wire.blocks import BIG, Parts
 from procoro.wire.exceptions import pack_failure
+from procoro.wire.inputs import short
+from procoro.wire.values import pack_big_value, pack_value
 
 if TYPE_CHECKING:
     from procoro.worker.loop import Span, Worker
@@ -23,7 +25,7 @@ def failure(worker: Worker, error: BaseException, at: int, span: Span) -> bytes:
     if os.getpid() != worker.pid:
         raise error  # a call forked, and its child raised: it ends as any program would
     try:
-        shown = codec.short(span.given(at), span.shape)
+        shown = short(span.given(at), span.shape)
     except BaseException:  # the input itself does not unpickle: that is the error
         shown = "..."
     return _pack(error, shown)
@@ -52,13 +54,13 @@ def awkward(worker: Worker, value: Any, packed: bytes, was_big: bool, at: int, s
             return record.FAILURE, failure(worker, error, at, span), False
     try:
         if not packed and not was_big:
-            packed = codec.pack_value(value)
+            packed = pack_value(value)
             if len(packed) <= BIG:
                 return record.VALUE, packed, False
         # Nothing of bytes or a string can stand beside its pickle: it is not pickled again.
-        parts = Parts(packed, ()) if packed and type(value) in (bytes, str) else codec.pack_big_value(value)
+        parts = Parts(packed, ()) if packed and type(value) in (bytes, str) else pack_big_value(value)
         if parts.nbytes <= BIG:
-            return record.VALUE, codec.pack_value(value), False
+            return record.VALUE, pack_value(value), False
     except MemoryError as error:
         return record.FAILURE, _pack(error), False
     except BaseException as error:
@@ -73,7 +75,9 @@ def _refused(value: Any, error: BaseException) -> BaseException:
     from procoro.errors import NotPicklable
 
     try:
-        words = codec.describe_failure_to_pack(value, "result")
+        from procoro.wire import refusals
+
+        words = refusals.describe(value, "result")
     except BaseException:
         words = f"result: {type(value).__name__}: it cannot be pickled: {error!r}"
     refused = NotPicklable(words)

@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
-from procoro.wire import channel, codec, handles, parcel, twin
+from procoro.wire import channel, handles, parcel, twin
 from procoro.wire.blocks import Parts
 from procoro.wire.exceptions import pack_failure
+from procoro.wire.inputs import FULL, short
+from procoro.wire.values import pack_big_value
 from procoro.worker import output, state
 
 REHEARSALS = 10  # Python specialises a function when it has run eight times
@@ -151,14 +153,14 @@ class OneCall:
             return
         try:
             with handles.collecting() as found:
-                parts = codec.pack_big_value(value)
+                parts = pack_big_value(value)
             handles.send(self._end, found)
             self._say(channel.RETURNED, parts)
         except Exception as error:  # nobody may ever ask for the value: the exit code stays 0
             self._say(channel.LEFT, self._failure(_not_picklable(value, error)))
 
     def _failure(self, error: BaseException) -> Parts:
-        return Parts(pack_failure(error, codec.short(self._given, codec.FULL)), ())
+        return Parts(pack_failure(error, short(self._given, FULL)), ())
 
     def _say(self, kind: bytes, parts: Parts) -> bool:
         """Tell the caller; False if that cannot be done. The call may have closed our end, or forked and returned."""
@@ -196,7 +198,9 @@ def _not_picklable(value: Any, error: Exception) -> Exception:
     from procoro import errors
 
     try:
-        words = codec.describe_failure_to_pack(value, "result")
+        from procoro.wire import refusals
+
+        words = refusals.describe(value, "result")
     except Exception:
         words = f"result: {error!r}"
     return errors.NotPicklable(words)

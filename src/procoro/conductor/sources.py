@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from procoro.crank import Crank
-from procoro.wire import codec
 from procoro.wire.blocks import Parts
+from procoro.wire.inputs import HUGE, ONE, SCALARS, PackedInputs, PlainInputs, Refused, plain_inputs
+from procoro.wire.packer import Packer
 
 FRESH = 0.001  # seconds that a pulled input may wait for others to travel with
 LAST = 0.1  # seconds in which the input that is being pulled when no more are wanted may still come
@@ -35,7 +36,7 @@ class Source(Protocol):
 class SequenceSource:
     """A list, tuple or range: pulled in place."""
 
-    def __init__(self, values: Sequence[Any], shape: int, packer: codec.Packer, supply: Supply, finish: Finish) -> None:
+    def __init__(self, values: Sequence[Any], shape: int, packer: Packer, supply: Supply, finish: Finish) -> None:
         self._values = values
         self._at = 0
         self._shape = shape
@@ -55,12 +56,12 @@ class SequenceSource:
             self.stop(drop=False)
 
     def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Sequence[Any], int]:
-        while (plain := codec.plain_inputs(values, self._shape)) is not None:
+        while (plain := plain_inputs(values, self._shape)) is not None:
             _, size = plain
             if size <= nbytes or len(values) == 1:
                 return plain
             values = values[: max(1, len(values) * nbytes // size)]
-        inputs, size = codec.PackedInputs(), 0
+        inputs, size = PackedInputs(), 0
         for value in values:
             packed = pack_or_refuse(value, self._packer)
             inputs.append(packed)
@@ -92,7 +93,7 @@ class IteratorSource:
         self,
         values: Iterable[Any],
         shape: int,
-        packer: codec.Packer,
+        packer: Packer,
         supply: Supply,
         finish: Finish,
         crank: Crank,
@@ -156,10 +157,10 @@ class IteratorSource:
         self._supplied += count
         self._supplied_nbytes += size
         self._wanted = 0
-        if self._shape == codec.ONE and _Packed not in set(map(type, values)):
-            self._supply(codec.PlainInputs(values), size)
+        if self._shape == ONE and _Packed not in set(map(type, values)):
+            self._supply(PlainInputs(values), size)
             return
-        packed = codec.PackedInputs(
+        packed = PackedInputs(
             value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value in values
         )
         self._supply(packed, size)
@@ -189,11 +190,11 @@ class IteratorSource:
             return
         for value in iterator:
             kind = type(value)
-            if kind in codec.SCALARS:
+            if kind in SCALARS:
                 size = 32
                 if kind is str or kind is bytes:
                     size += len(value)
-                elif kind is int and not -codec.HUGE < value < codec.HUGE:
+                elif kind is int and not -HUGE < value < HUGE:
                     size += value.bit_length() >> 3
                 self._basket.append(value)
             else:
@@ -247,13 +248,15 @@ def size_of(packed: bytes | Parts) -> int:
     return packed.nbytes if isinstance(packed, Parts) else len(packed)
 
 
-def pack_or_refuse(value: Any, packer: codec.Packer) -> bytes | Parts:
+def pack_or_refuse(value: Any, packer: Packer) -> bytes | Parts:
     """The packed input; or, where it cannot be packed, one that fails its own call with that error."""
     try:
         return packer.value(value)
     except BaseException as error:  # in the crank's thread, a SystemExit is this input's error, too
         try:
-            words = codec.describe_failure_to_pack(value, "input")
+            from procoro.wire import refusals
+
+            words = refusals.describe(value, "input")
         except BaseException:
             words = f"input: {type(value).__name__}: it cannot be pickled: {error!r}"
-        return packer.value(codec.Refused(words))
+        return packer.value(Refused(words))
