@@ -11,6 +11,7 @@ import pickle
 import queue
 import socket
 import sqlite3
+import ssl
 import sys
 import threading
 import types
@@ -359,8 +360,10 @@ def everything_of_one_process(closing: list[Any]) -> Iterator[tuple[Any, str, st
         file = open(os.devnull, mode)
         closing.append(file)
         yield file, "an open file ('/dev/null')", "pass its path"
-    closing += [left := socket.socket(), connection := sqlite3.connect(":memory:")]
-    yield left, "a socket", "pass the address"
+    with socket.socket() as plain:
+        encrypted = ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
+    closing += [encrypted, connection := sqlite3.connect(":memory:")]
+    yield encrypted, "an encrypted socket", "pass the address"
     yield connection, "a sqlite3.Connection", "pass the path"
     yield connection.cursor(), "a sqlite3.Cursor", "pass the rows"
     yield (x for x in "ab"), "a generator", "give it to imap"

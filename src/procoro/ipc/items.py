@@ -10,13 +10,14 @@ import functools
 import io
 import itertools
 import pickle
+import socket
 import struct
 import types
 from collections.abc import Sequence
 from typing import Any
 
 from procoro.errors import NotPicklable
-from procoro.wire import blocks, handles, twin
+from procoro.wire import blocks, handles, sockets, twin
 
 SIZES = struct.Struct("<QQ")  # bytes of the pickle, buffers beside it
 
@@ -44,8 +45,12 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
-        if type(obj) is not str and not twin.stands_alone(body):
+        try:
+            body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
+            alone = type(obj) is str or twin.stands_alone(body)
+        except Exception:
+            body, alone = b"", False  # there may be a socket in it
+        if not alone:
             body = _with_names(obj, body, buffers)
     except Exception as error:
         from procoro.wire import refusals
@@ -99,6 +104,8 @@ class _Pickler(pickle.Pickler):
         """As in `pickle.Pickler`."""
         if isinstance(obj, NAMED) and obj.__module__ in twin.MAIN:
             self.names.add(obj.__qualname__.partition(".")[0])
+        elif type(obj) is socket.socket:
+            return sockets.reduce(obj)
         return NotImplemented
 
 

@@ -59,13 +59,18 @@ def collecting() -> Iterator[list[Handle]]:
 def collect(handle: Handle) -> int:
     """Called while a handle is pickled: the key under which it will be found."""
     if here.collected is None:
-        raise pickle.PicklingError(
-            f"a {type(handle).__name__} travels as an argument of a call or a process, or through a Pipe: "
-            "only there can its descriptors go with it"
-        )
+        raise pickle.PicklingError(ways_of(handle))
     if not any(one is handle for one in here.collected):
         here.collected.append(handle)
     return handle.key
+
+
+def ways_of(handle: Handle) -> str:
+    """On which it can travel, in words."""
+    return (
+        f"a {type(handle).__name__} travels as an argument of a call or a process, or through a Pipe: "
+        "only there can its descriptors go with it"
+    )
 
 
 def send(

@@ -12,6 +12,7 @@ import enum
 import functools
 import io
 import pickle
+import socket
 import sys
 import types
 import typing
@@ -21,7 +22,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from procoro.wire import twin
+from procoro.wire import sockets, twin
 
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement, not by C
 
@@ -268,5 +269,6 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakKeyDictionary: _weak_dict,
     io.TextIOWrapper: _text_file,
     memoryview: _memoryview,
+    socket.socket: sockets.reduce,
     **dict.fromkeys({LRU_CACHE, *OF_TYPING}, _named),
 }

@@ -57,8 +57,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "posix.ScandirIterator": ("an os.scandir", "pass the path, or a list of its entries' paths"),
     "mmap.mmap": ("a mapping of memory", "map the file in the function"),
     "builtins.memoryview": ("a memoryview", "pass bytes(view)"),
-    "socket.socket": ("a socket", "pass the address, and connect in the function"),
-    "_socket.socket": ("a socket", "pass the address, and connect in the function"),
+    "ssl.SSLSocket": ("an encrypted socket", "pass the address, and connect in the function"),
     "ssl.SSLContext": ("an ssl.SSLContext", "make it in the function or the initializer"),
     "select.epoll": ("a select.epoll", "make it in the function"),
     "subprocess.Popen": ("a subprocess", "start it in the function"),
@@ -97,9 +96,11 @@ def describe(value: Any, path: str) -> str:
     """Which part of a value cannot be packed, by its path, why, and the way out."""
     why, too_deep = "it cannot be pickled as a whole", False
     try:
-        with handles.collecting():
+        with handles.collecting() as carried:
             _, names = twin.dumps(value)
             twin.Packer().definitions(names, again=False)
+        if carried:  # as a result, say
+            why = handles.ways_of(carried[0])
     except Exception as error:
         # Not itself: its traceback holds this frame, and all that stands in those above, inputs and their blocks.
         why, too_deep = str(error), isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
