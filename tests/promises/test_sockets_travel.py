@@ -118,9 +118,7 @@ def test_where_none_travels() -> None:
     with socket.socket() as one, Pool(1) as pool:
         with pytest.raises(NotPicklable, match="item: a Socket travels as an argument of a call"):
             queue.put(one)
-        with pytest.raises(
-            NotPicklable, match=r"result: a .*Lock cannot .* \(a Lock travels as an argument"
-        ):
+        with pytest.raises(NotPicklable, match=r"result: a .*Lock cannot .* \(a Lock travels as an argument"):
             pool.apply(Lock)
         with pytest.raises(TypeError):  # as it was
             pickle.dumps(one)

@@ -14,8 +14,7 @@ from procoro.ipc.line import Lines
 from procoro.ipc.locks import PAGE, Acquired, Guarded, Lock, RLock, current
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, ring, wait
-from procoro.ipc.waiting import block as sleep_until
+from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, ring_bell, sleep_until, wait
 
 T = TypeVar("T")
 BrokenBarrierError = threading.BrokenBarrierError
@@ -198,7 +197,7 @@ class Condition(Acquired, Shared):
                 else:
                     self._table.remove(entry)
         if woken:
-            ring(self._bell)
+            ring_bell(self._bell)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._inner!r}>"

@@ -8,9 +8,7 @@ from typing import TypeVar
 from procoro.errors import ConsumerDied
 from procoro.ipc.queues import CONSUMERS, DONE, JOINERS_NEWS, JOINERS_SLEEP, PUT, TAKEN, Queue
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import LOOK, Sleeper, Waiting, wait
-from procoro.ipc.waiting import block as sleep_until
-from procoro.ipc.waiting import ring as wake
+from procoro.ipc.waiting import LOOK, Sleeper, Waiting, ring_bell, sleep_until, wait
 
 T = TypeVar("T")
 MIDDLE = 1 << 40  # what a process has in hand is counted from here on: it may have done more than it took
@@ -48,7 +46,7 @@ class JoinableQueue(Queue[T]):
         """For the reader, before what they are to see: who wakes waits for that."""
         if self._words[JOINERS_SLEEP]:
             self._words[JOINERS_NEWS] += 1
-            wake(self._bell)
+            ring_bell(self._bell)
             self._words[JOINERS_SLEEP] = 0
 
     def task_done(self) -> None:

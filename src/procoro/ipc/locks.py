@@ -19,8 +19,7 @@ from procoro.ipc.line import Lines, Place
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, may_block, ring, wait
-from procoro.ipc.waiting import block as sleep_until
+from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, may_block, ring_bell, sleep_until, wait
 
 BYTE, MUTEX = 1, FIRST_WORD  # where the mutex of each object stands
 OWN = MUTEX + mutex.WORDS  # the first word that is its own
@@ -215,7 +214,7 @@ class Guarded(Shared):
         in between, nobody sleeps through a change."""
         if self._words[self.SLEEPERS]:
             self._words[self.NEWS] += 1
-            ring(self._bell)
+            ring_bell(self._bell)
             self._words[self.SLEEPERS] = 0
 
     def _will_sleep(self) -> int:

@@ -181,7 +181,7 @@ class Mutex:
     def _wake(self) -> None:
         """Ring once for each time that somebody lies down to sleep: it is heard 50 µs later."""
         sleep = self._words[SLEEP]
-        waiting.ring(self._bell)
+        waiting.ring_bell(self._bell)
         self._woken = sleep
 
     def acquiring(self, deadline: float | None) -> Waiting[bool]:

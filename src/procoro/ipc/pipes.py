@@ -23,8 +23,7 @@ from typing import Any, Self
 from procoro.errors import NotPicklable
 from procoro.ipc import items, shared
 from procoro.ipc.carriers import Incoming, Outgoing
-from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, wait
-from procoro.ipc.waiting import block as sleep_until
+from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, may_block, sleep_until, wait
 from procoro.wire import channel, handles
 from procoro.wire.channel import CLOEXEC, DONTWAIT, SPACE
 

@@ -27,9 +27,7 @@ from procoro.ipc import items
 from procoro.ipc.line import Lines, Place
 from procoro.ipc.mutex import Mutex
 from procoro.ipc.shared import FIRST_WORD, Shared
-from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, wait
-from procoro.ipc.waiting import block as sleep_until
-from procoro.ipc.waiting import ring as wake
+from procoro.ipc.waiting import LOOK, STOPPED, Sleeper, Waiting, deadline_of, ring_bell, sleep_until, wait
 
 T = TypeVar("T")
 HEAD = struct.Struct("<QQ")  # bytes and kind; of a jump, where to
@@ -186,7 +184,7 @@ class SimpleQueue(Shared, Generic[T]):
         self._tail = put + 1, place, ring
         if words[READERS_SLEEP]:
             words[READERS_SLEEP] = 0
-            wake(self._bell)
+            ring_bell(self._bell)
 
     def _make_room(self, put: int, ring: Ring, place: int, whole: int, size: int) -> tuple[Ring, int]:
         """Where there may be no room, or the ring ends: the ring and the place of the next item."""
@@ -334,7 +332,7 @@ class SimpleQueue(Shared, Generic[T]):
         self._head = taken + 1, place, ring
         if words[WRITERS_SLEEP]:
             words[WRITERS_SLEEP] = 0
-            wake(self._bell)
+            ring_bell(self._bell)
         if left is not None:
             kernel.punch_hole(self._file, left.start, left.size)
             words[FREED] = 0
@@ -555,7 +553,7 @@ class Queue(SimpleQueue[T]):
                     self._dropped()
             finally:
                 self._reader.release()
-        wake(self._bell)
+        ring_bell(self._bell)
 
     def _dropped(self) -> None:
         """An item is gone that nobody will work on."""

@@ -59,7 +59,7 @@ class Descriptors:
                 self.goodbye()
             os.close(self.file)
             self.file = -1
-            waiting.ring(self.bell)
+            waiting.ring_bell(self.bell)
         self.close()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """One way to wait, and three doors to it: blocking, awaiting, and as a greenlet.
 
 Whatever waits is written as a generator that yields what it sleeps on whenever there is nothing to do but to sleep; it
-looks at the state of things again each time it is woken. `block` and `wait` run such a generator.
+looks at the state of things again each time it is woken. `sleep_until` and `wait` run such a generator.
 
 A bell is an eventfd that nobody ever reads: each sleeper has an epoll of its own on it, edge-triggered, so one write
 wakes all of them in all processes, and no sleeper can take a ring away from another, nor with it into its grave.
@@ -27,7 +27,7 @@ LOOK = 1.0  # seconds after which a sleeper looks by itself, whatever happens: a
 
 
 class Sleeps(Protocol):
-    """What `block` and `wait` sleep on."""
+    """What `sleep_until` and `wait` sleep on."""
 
     def sleep(self) -> None:
         """Sleep, blocking this thread; in a greenlet, only that."""
@@ -39,7 +39,7 @@ class Sleeps(Protocol):
 Waiting = Generator[Sleeps, None, T]
 
 
-def ring(bell: int) -> None:
+def ring_bell(bell: int) -> None:
     """Wake all who sleep on this bell."""
     try:
         os.eventfd_write(bell, 1)
@@ -318,7 +318,7 @@ def may_block() -> bool:
     return "gevent._hub_local" not in sys.modules or hub_to_wait_in() is None
 
 
-def block(waiting: Waiting[T]) -> T:
+def sleep_until(waiting: Waiting[T]) -> T:
     """Run it, and block while it sleeps."""
     error: BaseException | None = None
     try:
