@@ -115,6 +115,15 @@ class Fault:
         return f"Fault({self.first} {self.kind})"
 
 
+class Ending(Fault):
+    """How all that is left of a stream, or of the pool, ends: each of its calls gets a fault like this one."""
+
+    __slots__ = ()
+
+    def __init__(self, kind: str, how: object = None) -> None:
+        super().__init__(0, kind, how)
+
+
 class WorkerEnd:
     """All that is known of a worker's end."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from procoro.scheduler.fleet import Crowd, Worker
+from procoro.scheduler.fleet import Worker
+from procoro.scheduler.spans import Crowd
 from tests.simulation.crowd import NEVER
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pure
 
 SEEDS = 1000
 HOUSE = Path(procoro.scheduler.__file__).parent
-ROOMS = ("backlog", "batching", "fleet", "streams", "crowds", "scheduler")  # each imports only those before it
+ROOMS = ("backlog", "batching", "spans", "fleet", "streams", "crowds", "scheduler")  # each imports only those before it
 
 # What is broken, where, the line as it is, and as it would be.
 MUTANTS = [
@@ -156,7 +156,7 @@ MUTANTS_OF_MANY = [
         "max(event.limits.get(sent.number, sent.limit) - sent.many, sent.recorded)",
     ),
     ("a call that had ended waits again", "scheduler", "max(crowd.begun, *(", "max(crowd.recorded, *("),
-    ("outcomes ahead forgotten", "fleet", "self.ahead.update(range(at, at + count))", "pass"),
+    ("outcomes ahead forgotten", "spans", "self.ahead.update(range(at, at + count))", "pass"),
     ("loaded is taken for begun", "crowds", "if event.calls:", "if True:"),
     ("spans before it not seen to begin", "crowds", "if before:", "if crowd.begun:"),
     ("calls that could not be sent wait on", "crowds", "self._begin(worker, crowd, at + run.count, now)", "pass"),

@@ -23,7 +23,7 @@ class Lane:
         self.number = number
         self.streams = 0
         self.served = 0.0  # seconds of work: done for it, or expected of what was sent
-        self.since = 0  # which of all that ever began to wait it is; 0: it does not
+        self.since = 0  # its place among all that ever began to wait, counted from 1; 0: it does not wait
         self.pieces: list[Piece] = []  # by stream and number: in the order in which they were handed in
         self.waiting = 0  # calls in pieces
 
@@ -52,10 +52,6 @@ class Backlog:
         lane.streams -= 1
         if not lane.streams:
             del self.lanes[lane.number]
-
-    def lane(self, piece: Piece) -> Lane:
-        """Where a piece waits."""
-        return self._lane_of[piece.stream]
 
     # ---- pieces
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 TARGET = 0.008  # seconds of work in a packet
 LEAST = 0.0005  # seconds: towards the end packets shrink, but not below this
 GROWTH = 8  # from one packet to the next, while run times are still being learnt
+# At most record.CALLS, see tests/test_limits.py
 MOST_CALLS = 4096
 MOST_BYTES = 512 * 1024  # of inputs or of outcomes, in one packet
 AHEAD = 0.01  # seconds of work at hand in a worker that runs many calls at once, beyond those that run

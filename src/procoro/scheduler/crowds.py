@@ -1,4 +1,4 @@
-"""Workers that run many calls at once: what each call has for time, how it is ended, and who is to blame for a death.
+"""Workers that run many calls at once: how much time each call has, how it is ended, and who is to blame for a death.
 
 Such a worker begins its calls in the order in which they were sent, and ends them in any. It can be asked to end one
 of them (`EndCall`); only if it does not is it ended itself, with all that it runs. Then the call that was asked is
@@ -13,13 +13,14 @@ from collections.abc import Callable
 from procoro.calls import Fault, FaultKind, Run
 from procoro.scheduler.backlog import Lane
 from procoro.scheduler.batching import Batching
-from procoro.scheduler.fleet import Crowd, Fleet, Worker
+from procoro.scheduler.fleet import Fleet, Worker
 from procoro.scheduler.messages import Begun, Effect, EndCall
+from procoro.scheduler.spans import Crowd
 from procoro.scheduler.streams import Stream, Streams
 
 GRACE = 1.0  # seconds that a call is given to end when it was asked to
 LOADING = 10.0  # seconds granted to load a function, before the first call's timeout counts
-MOST_SPANS = 16_000  # that a worker may hold
+MOST_SPANS = 16_000  # that a worker may hold: fewer than ring.SPANS, see tests/test_limits.py
 
 TIMED_OUT, OVERDUE, UNLOADED = range(3)  # what may have become of calls when their time has come
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from procoro.calls import Fault, Run
+from procoro.calls import Ending, Fault, Run
 
 # ------------------------------------------------------------------------------------------- events
 
@@ -375,7 +375,7 @@ class StopPulling:
 
     __slots__ = ("ending", "stream")
 
-    def __init__(self, stream: int, ending: Fault | None = None) -> None:
+    def __init__(self, stream: int, ending: Ending | None = None) -> None:
         self.stream = stream
         self.ending = ending
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from procoro.calls import Fault, FaultKind, Run
+from procoro.calls import Ending, Fault, FaultKind, Run
 from procoro.scheduler.backlog import Backlog, Lane
 from procoro.scheduler.batching import TARGET, Batching
 from procoro.scheduler.crowds import LOADING, Crowds
-from procoro.scheduler.fleet import WINDOW, Crowd, Fleet, Sent, Worker
+from procoro.scheduler.fleet import WINDOW, Fleet, Worker
 from procoro.scheduler.messages import (
     Answer,
     Begun,
@@ -57,6 +57,7 @@ from procoro.scheduler.messages import (
     WorkerLost,
     WorkerReady,
 )
+from procoro.scheduler.spans import Crowd, Sent
 from procoro.scheduler.streams import Stream, Streams
 
 LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
@@ -93,7 +94,7 @@ class Scheduler:
         self.has_many = False  # has there been a stream whose calls may run beside each other?
         self.short = False  # of memory
         self.closing = False
-        self.over: Fault | None = None  # terminated or given up: what every call ends with from now on
+        self.over: Ending | None = None  # terminated or given up: what every call ends with from now on
         self.ended = False
         self._span = 0
         self._effects: list[Effect] = []
@@ -144,34 +145,6 @@ class Scheduler:
         effects, self._effects = self._effects, []
         return effects
 
-    def wake_at(self) -> float | None:
-        """When `Tick` is due, if nothing else happens."""
-        times = [] if (due := self.backlog.next_due()) is None else [due]
-        for worker in self.fleet.workers.values():
-            if not worker.ready and self.start_timeout is not None and worker.doom is None:
-                times.append(worker.since + self.start_timeout)
-            if not worker.spans or worker.doom is not None:
-                continue
-            if worker.many:
-                if not worker.held:
-                    times.append(worker.since + HUNG)
-                elif worker.waiting and not worker.stuck:
-                    times.append(worker.since + LONG)
-                continue
-            current = worker.current()
-            if current is None:
-                times.append(worker.since + HUNG)
-                continue
-            if not worker.stuck:
-                times.append(min(worker.since + LONG, worker.span_since + LONG_SPAN))
-            if (deadline := self._deadline(worker, current)) is not None:
-                times.append(deadline)
-        if self.fleet.missing and self._wants_workers():
-            times.append(self.fleet.not_before)
-        if self.has_many and (due := self.crowds.next_due()) is not None:
-            times.append(due)
-        return min(times, default=None)
-
     def is_running(self, stream: int, number: int) -> bool:
         """Is this the call that some worker is in, as far as has been told?"""
         for worker in self.fleet.workers.values():
@@ -208,9 +181,9 @@ class Scheduler:
             return
         self.streams.stop_pulling(stream)
         if event.drop:
-            self._stop(stream, Fault(0, FaultKind.CANCELLED))
+            self._stop(stream, Ending(FaultKind.CANCELLED))
 
-    def _stop(self, stream: Stream, ending: Fault) -> None:
+    def _stop(self, stream: Stream, ending: Ending) -> None:
         """End a stream before its time: all its calls that have not begun."""
         self.streams.stop(stream, ending)
         for worker in self.fleet.workers.values():
@@ -450,6 +423,34 @@ class Scheduler:
 
     # ---------------------------------------------------------------------------------------------- time
 
+    def wake_at(self) -> float | None:
+        """When `Tick` is due, if nothing else happens."""
+        times = [] if (due := self.backlog.next_due()) is None else [due]
+        for worker in self.fleet.workers.values():
+            if not worker.ready and self.start_timeout is not None and worker.doom is None:
+                times.append(worker.since + self.start_timeout)
+            if not worker.spans or worker.doom is not None:
+                continue
+            if worker.many:
+                if not worker.held:
+                    times.append(worker.since + HUNG)
+                elif worker.waiting and not worker.stuck:
+                    times.append(worker.since + LONG)
+                continue
+            current = worker.current()
+            if current is None:
+                times.append(worker.since + HUNG)
+                continue
+            if not worker.stuck:
+                times.append(min(worker.since + LONG, worker.span_since + LONG_SPAN))
+            if (deadline := self._deadline(worker, current)) is not None:
+                times.append(deadline)
+        if self.fleet.missing and self._wants_workers():
+            times.append(self.fleet.not_before)
+        if self.has_many and (due := self.crowds.next_due()) is not None:
+            times.append(due)
+        return min(times, default=None)
+
     def _on_tick(self, event: Tick, now: float) -> None:
         self.streams.wake(now)
         self.crowds.on_time(now)
@@ -524,7 +525,7 @@ class Scheduler:
             self._answer(question, None, now)
         if self.over is None and self.fleet.cannot_start():
             self._do(GiveUp(event.how))
-            self._end_all(Fault(0, FaultKind.GAVE_UP, event.how))
+            self._end_all(Ending(FaultKind.GAVE_UP, event.how))
 
     def _lose_crowds(self, worker: Worker, event: WorkerLost, now: float) -> None:
         """What had not begun waits again; what ran ends."""
@@ -545,7 +546,7 @@ class Scheduler:
             self.streams.conclude(crowd.piece.cut(at, at + 1), fault, now)
         for stream in deadly:
             if stream.deaths >= DEADLY:
-                self._stop(stream, Fault(0, FaultKind.GAVE_UP, event.how))
+                self._stop(stream, Ending(FaultKind.GAVE_UP, event.how))
 
     def _blame(self, worker: Worker, sent: Sent, how: object, now: float) -> None:
         """The call that a dead worker was in: it alone fails."""
@@ -557,9 +558,9 @@ class Scheduler:
             stream.deaths += 1
         self.streams.conclude(piece, fault, now)
         if stream.deaths >= DEADLY:
-            self._stop(stream, Fault(0, FaultKind.GAVE_UP, how))
+            self._stop(stream, Ending(FaultKind.GAVE_UP, how))
 
-    def _end_sent(self, worker: Worker, sent: Sent, ending: Fault) -> None:
+    def _end_sent(self, worker: Worker, sent: Sent, ending: Ending) -> None:
         if not isinstance(sent, Crowd):
             self._unsend(worker, sent, sent.recorded)
             return
@@ -582,7 +583,7 @@ class Scheduler:
             self.fleet.dismiss(worker)
             self._do(RetireWorker(worker.number))
 
-    def _end_all(self, ending: Fault) -> None:
+    def _end_all(self, ending: Ending) -> None:
         """Every call ends now, the running ones too, and so do the workers."""
         self.over = ending
         for stream in list(self.streams.by_number.values()):
@@ -618,11 +619,11 @@ class Scheduler:
         self.closing = True
         if event.cancel:
             for stream in list(self.streams.by_number.values()):
-                self._stop(stream, Fault(0, FaultKind.CANCELLED))
+                self._stop(stream, Ending(FaultKind.CANCELLED))
 
     def _on_terminate_asked(self, event: TerminateAsked, now: float) -> None:
         self.closing = True
-        self._end_all(Fault(0, FaultKind.TERMINATED))
+        self._end_all(Ending(FaultKind.TERMINATED))
 
     def _leave(self) -> None:
         """The pool is closing: when nothing is left to do, let the workers go."""
@@ -639,6 +640,6 @@ class Scheduler:
 
 
 def _even(count: int, most: int) -> int:
-    """The size of the largest of as few and as equal parts as can be, none over `most`: no crumbs."""
+    """Split into as few parts as possible, none over `most`, and these as equal as possible: the largest's size."""
     parts = -(-count // most)
     return -(-count // parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from procoro.calls import Fault, FaultKind, Piece, Run
+from procoro.calls import Ending, Fault, FaultKind, Piece, Run
 from procoro.scheduler.backlog import Backlog
 from procoro.scheduler.batching import MOST_CALLS, TARGET, Batching
 from procoro.scheduler.fleet import WINDOW
@@ -49,7 +49,6 @@ class Stream:
         "open_nbytes",
         "opened",
         "resting",
-        "stopped",
         "supplied",
         "window",
     )
@@ -63,10 +62,9 @@ class Stream:
         self.resting = 0  # of those, failed and waiting for the time of their retry
         self.asked = 0  # inputs asked for by a Pull that is not answered
         self.asked_nbytes = 0
-        self.stopped = False  # whoever pulls has been told to stop
         self.exhausted = False  # no more inputs will come
         self.ended = False
-        self.ending: Fault | None = None  # stopped before its time: what its waiting calls end like
+        self.ending: Ending | None = None  # stopped before its time: what its waiting calls end like
         self.items = 0  # window: asked for or pulled, and not yet taken by the consumer
         self.nbytes = 0.0  # of those, inputs or outcomes
         self.attempts: dict[int, int] = {}  # of calls that have failed and run again
@@ -125,7 +123,7 @@ class Streams:
 
     # ------------------------------------------------------------------------------- what is told of them
 
-    def open(self, event: Opened, ending: Fault | None) -> None:
+    def open(self, event: Opened, ending: Ending | None) -> None:
         """A stream begins; in a pool that is over, all its calls end like `ending`."""
         stream = self.by_number[event.stream] = Stream(event)
         self.running += 1
@@ -288,10 +286,9 @@ class Streams:
         self._look_at(stream)
         self._close(stream)
 
-    def stop_pulling(self, stream: Stream, ending: Fault | None = None) -> None:
+    def stop_pulling(self, stream: Stream, ending: Ending | None = None) -> None:
         """Whoever pulls closes the iterator and answers `Exhausted`; till then the stream stays open."""
         if self._pull_no_more(stream):
-            stream.stopped = True
             self._do(StopPulling(stream.opened.stream, ending))
 
     def _pull_no_more(self, stream: Stream) -> bool:
@@ -312,11 +309,11 @@ class Streams:
             rest = piece.cut(1, piece.count)
             if rest.count:
                 self.backlog.put(rest)
-            self.end_like(piece.cut(0, 1), Fault(0, FaultKind.KILLED))
+            self.end_like(piece.cut(0, 1), Ending(FaultKind.KILLED))
         else:
             self.backlog.put(piece)
 
-    def stop(self, stream: Stream, ending: Fault) -> None:
+    def stop(self, stream: Stream, ending: Ending) -> None:
         """End a stream before its time: what waits ends like `ending`, what runs may finish."""
         if not stream.ended:
             stream.ending = ending
@@ -325,7 +322,7 @@ class Streams:
             for piece in self.backlog.remove_all(stream.opened.stream):
                 self.end_like(piece, ending)
 
-    def end_like(self, piece: Piece, ending: Fault) -> None:
+    def end_like(self, piece: Piece, ending: Ending) -> None:
         """Calls that will not run end like this."""
         stream = self.of(piece)
         for at in range(piece.count):
@@ -345,7 +342,7 @@ class Streams:
             if piece is None:
                 return False
             books.resting -= 1
-        self.end_like(piece, Fault(0, FaultKind.CANCELLED))
+        self.end_like(piece, Ending(FaultKind.CANCELLED))
         return True
 
     def conclude(self, piece: Piece, outcome: Run | Fault, now: float) -> None:
