@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from procoro import errors as errors
     from procoro.errors import WaitTimeout
     from procoro.executor import Executor
     from procoro.greenlets import joinall, sleep, spawn
@@ -54,6 +55,8 @@ _HOMES = {
 
 # What `import procoro as multiprocessing` finds missing, and the way out
 _MISSING = {
+    "ThreadPool": 'threads are a model of Pool: Pool(model="threads")',
+    "BrokenBarrierError": "it is threading.BrokenBarrierError",
     "Manager": "a procoro Queue, Lock or Pipe can be sent to every worker; for shared dicts and lists use "
     "multiprocessing.Manager(), whose proxies travel, too",
     "Value": "use multiprocessing.shared_memory, guarded by a procoro Lock, or return values from calls",
@@ -118,17 +121,20 @@ def freeze_support() -> None:
 
 def __getattr__(name: str) -> object:
     """Public names load when they are first used (PEP 562)."""
-    try:
-        module, attribute = _HOMES[name]
-    except KeyError:
-        way_out = f": {_MISSING[name]}" if name in _MISSING else ""
-        raise AttributeError(f"module 'procoro' has no attribute {name!r}{way_out}", name=name) from None
     import importlib
 
-    value = getattr(importlib.import_module(module), attribute)
-    globals()[name] = value
-    return value
+    if name == "errors":
+        return importlib.import_module("procoro.errors")
+    if name in _HOMES:
+        module, attribute = _HOMES[name]
+        value: object = getattr(importlib.import_module(module), attribute)
+        globals()[name] = value
+        return value
+    way_out = _MISSING.get(name)
+    if way_out is None and name[:1].isupper() and hasattr(importlib.import_module("procoro.errors"), name):
+        way_out = f"it is procoro.errors.{name}"
+    raise AttributeError(f"module 'procoro' has no attribute {name!r}{(way_out and f': {way_out}') or ''}", name=name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__, "errors"})

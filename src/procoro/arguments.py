@@ -25,6 +25,18 @@ def count(name: str, value: Any, least: int) -> int:
     return number
 
 
+def chunksize(value: Any) -> int | None:
+    """Calls that travel together at least; or None."""
+    if value is None:
+        return None
+    try:
+        return count("chunksize", value, 1)
+    except TypeError as error:
+        if hasattr(type(value), "__iter__"):  # as the builtin `map` takes them
+            raise TypeError(f"{error}; for two inputs: starmap(f, zip(a, b))") from None
+        raise
+
+
 def seconds(name: str, value: Any) -> float | None:
     """Seconds, more than none; or None."""
     if value is None:
@@ -88,6 +100,19 @@ def iterable(value: Any) -> None:
         )
     if not hasattr(kind, "__iter__") and not hasattr(kind, "__getitem__"):
         raise TypeError(f"{kind.__name__!r} object is not iterable")
+
+
+def function(value: Any) -> None:
+    """Something that can be called."""
+    if not callable(value):
+        raise TypeError(f"a callable is needed, got {value!r}: pass the function and its arguments, as in submit(f, 1)")
+
+
+def row(name: str, value: Any) -> tuple[Any, ...]:
+    """The arguments of one call."""
+    if not hasattr(type(value), "__iter__") and not hasattr(type(value), "__getitem__"):
+        raise TypeError(f"{name} must be a tuple of arguments, got {value!r}: write ({value!r},) for one")
+    return tuple(value)
 
 
 def callback(name: str, value: Any) -> None:

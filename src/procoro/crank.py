@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-KEEN = 0.0002  # seconds for which it looks before it sleeps, if the last sleep, waking included, was
-SHORT = 0.0003  # shorter than that
-TAKEN = 0.001  # seconds: longer than that for a look, and somebody computes on this core,
-RESPITE = 0.1  # and so long nobody looks
+KEEN = 0.0002  # seconds for which it looks before it sleeps, if its last sleep was short:
+SHORT = 0.0003  # seconds, waking included
+TAKEN = 0.001  # seconds: a look that takes longer tells that somebody computes on this core
+RESPITE = 0.1  # seconds without such looks, then
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
-STOPPED = 1.0  # seconds: longer than that between two looks, and this process was stopped,
-RESUMED = 0.1  # and only so many of them count
+STOPPED = 1.0  # seconds: more than that between two looks at the clock, and this process was stopped meanwhile
+RESUMED = 0.1  # seconds that count of these
 
 
 class Turned(Protocol):

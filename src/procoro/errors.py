@@ -72,7 +72,7 @@ class WorkerDied(ProcoroError, BrokenProcessPool):
 
 
 class Collateral(WorkerDied):
-    """The worker was ended because of another call that ran beside this one, which is as good as any."""
+    """The worker was ended because of another call that ran beside this one; this call was not at fault."""
 
     def __str__(self) -> str:
         return f"{self.call}: worker {self.pid} was ended because of another call that ran in it"

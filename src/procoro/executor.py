@@ -9,7 +9,7 @@ from concurrent import futures
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from procoro import arguments, kernel
+from procoro import arguments, exits, kernel
 from procoro.pool import Pool
 from procoro.wire.inputs import ONE, STAR
 
@@ -76,7 +76,7 @@ class Executor(futures.Executor):
             memory_limit=memory_limit,
             name=name,
         )
-        self._pool._finish_at_exit()
+        exits.finish(self._pool._conductor)
         self._shut = False
 
     def __repr__(self) -> str:
@@ -112,14 +112,13 @@ class Executor(futures.Executor):
 
         Args:
             timeout: seconds from this call on in which each value must have come.
-            chunksize: at least so many calls travel together, more while they are short; None: one.
+            chunksize: at least so many calls travel together, and more while they are short; None: as learnt.
             buffersize: calls that are ahead of the consumer; inputs are then pulled in the consumer's own thread.
 
         Raises:
             TimeoutError: from `next`, when a value has not come in time.
         """
-        if chunksize is not None:
-            chunksize = arguments.count("chunksize", chunksize, 1)
+        chunksize = arguments.chunksize(chunksize)
         if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
             raise TypeError(f"timeout must be a number of seconds or None, got {timeout!r}")
         if buffersize is not None and (isinstance(buffersize, bool) or not isinstance(buffersize, int)):

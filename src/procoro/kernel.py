@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from _thread import RLock  # not gevent's, where that has patched
+from collections.abc import Iterable
 from typing import Any
 
 if sys.platform == "win32":
@@ -25,7 +26,7 @@ MEMBARRIER_GLOBAL_EXPEDITED = 1 << 1  # 1 µs, for processes that have registere
 MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
-STORES_IN_ORDER = os.uname().machine in ("x86_64", "AMD64", "i686")
+STORES_IN_ORDER = os.uname().machine in ("x86_64", "i686")
 NO_LIMIT = 1 << 60  # bytes: what cgroups v1 call no limit is above that
 LIMITS_LAST = 2.0  # seconds between two looks at the limits of cgroups; what they hold is looked at each time
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
@@ -43,6 +44,12 @@ def shared_file(name: str, size: int = 0) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.ftruncate(fd, size)
     return fd
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close these descriptors."""
+    for fd in fds:
+        os.close(fd)
 
 
 def punch_hole(fd: int, start: int, size: int) -> None:

@@ -6,52 +6,52 @@ import atexit
 import itertools
 import os
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from procoro import arguments, kernel
+from procoro import arguments, exits, kernel
 from procoro.calls import FaultKind, is_async
 from procoro.engines.template import TemplateProcess
 
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor, Initializer
     from procoro.conductor.sources import IteratorSource, SequenceSource, Source, size_of
+    from procoro.results.batch import Batch, Kind
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
-    from procoro.results.result import Batch, Kind, Result
+    from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
-    from procoro.results.waiting import call_back, exit_begins, stay_at_exit
+    from procoro.results.waiting import call_back
     from procoro.scheduler import messages as m
     from procoro.wire import inputs
     from procoro.wire.handles import Handle
     from procoro.wire.library import Entry
-    from procoro.wire.packer import Packer, fails
+    from procoro.wire.packer import Packer, refusal
 
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Result, SequenceSource, Stream
-    global call_back, end_of, exit_begins, fails, inputs, m, size_of, stay_at_exit
+    global call_back, end_of, inputs, m, refusal, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.sources import IteratorSource, SequenceSource, size_of
+    from procoro.results.batch import Batch
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
-    from procoro.results.result import Batch, Result
+    from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
-    from procoro.results.waiting import call_back, exit_begins, stay_at_exit
+    from procoro.results.waiting import call_back
     from procoro.scheduler import messages as m
     from procoro.wire import inputs
-    from procoro.wire.packer import fails
+    from procoro.wire.packer import refusal
 
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 INITIALIZING = 10.0  # seconds that an initializer is given at least, where there is a timeout
-LEAVING = 3.0  # seconds that workers are given, at exit
 GATHERED = 256  # submits in one batch
 SUBMITS = 0  # the lane that all submits of a pool share
 
@@ -71,7 +71,7 @@ class Pool:
             is held to it, too, but given 10 seconds at least.
         retries: how often a call that failed is run again. 0: no call is ever started twice.
         memory_limit: bytes (or "2 GiB") of one worker; the call that exceeds it is ended.
-        name: for logs and `repr`.
+        name: shown by `repr`.
 
     No `if __name__ == "__main__"` is needed, and lambdas and closures work.
 
@@ -113,7 +113,7 @@ class Pool:
         self._holding = False  # is somebody at work under the lock? A signal handler that comes then is, too
         self._gathered: deque[Batch] = deque()
         self._open: Batch | None = None
-        given = tuple(initargs)
+        given = arguments.row("initargs", initargs)
         template = TemplateProcess.acquire(patched=model == "greenlets")
         if model not in (None, "serial"):
             template.prepare({f"procoro.worker.models.{model}"} | ({"uvloop"} if model == "asyncio" else set()))
@@ -136,7 +136,7 @@ class Pool:
             # Dropping the pool drops no call: what is left runs to its end, then the workers go.
             self._finalizer = weakref.finalize(self, self._conductor.tell, m.CloseAsked())
             self._finalizer.atexit = False
-            _pools.add(self)
+            exits.pools.add(self)
         except BaseException:  # a Ctrl-C
             self._conductor.tell(m.CloseAsked())
             raise
@@ -295,7 +295,7 @@ class Pool:
 
     def apply(self, func: Callable[..., Any], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> Any:
         """Run `func(*args, **kwds)` in a worker and wait for its result."""
-        return self.submit(func, *args, **(kwds or {})).get()
+        return self.submit(func, *arguments.row("args", args), **(kwds or {})).get()
 
     @overload
     def apply_async(
@@ -329,7 +329,7 @@ class Pool:
         in procoro's thread: it should be short, and must not wait for another call."""
         arguments.callback("callback", callback)
         arguments.callback("error_callback", error_callback)
-        result = self.submit(func, *args, **(kwds or {}))
+        result = self.submit(func, *arguments.row("args", args), **(kwds or {}))
         if callback is not None or error_callback is not None:
             from concurrent.futures import CancelledError, Future
 
@@ -356,7 +356,7 @@ class Pool:
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int | None = None) -> list[Any]:
         """`[func(x) for x in iterable]`, on all workers. Raises the exception of the first call that failed.
 
-        `chunksize`: at least so many calls travel together, more while they are short; None: one.
+        `chunksize`: at least so many calls travel together, and more while they are short; None: as learnt.
         """
         return self.map_async(func, iterable, chunksize).get()
 
@@ -441,7 +441,7 @@ class Pool:
     ) -> MapResult[Any]:
         """As `starmap`, but returns at once. The callbacks run as those of `apply_async`."""
         self._check_running()
-        values = [tuple(given) for given in _sequence(iterable)]
+        values = [arguments.row("each input of starmap", given) for given in _sequence(iterable)]
         return self._map(func, values, chunksize, callback, error_callback, inputs.STAR)
 
     def _map(
@@ -497,8 +497,8 @@ class Pool:
         one) are ahead of the consumer, in all streams of the pool together; a stream that finds no room left is still
         granted two inputs a worker, so that it moves. A generator runs in a thread of its own.
 
-        `chunksize`: at least so many calls travel together, more while they are short; None: one. `timeout` and
-        `retries`: as for the pool, whose they replace.
+        `chunksize`: at least so many calls travel together, and more while they are short; None: as learnt.
+        `timeout` and `retries`: as for the pool, whose they replace; None: the pool's.
         """
         return self._imap(func, iterable, inputs.ONE, chunksize, timeout, retries, ordered=True)
 
@@ -566,10 +566,9 @@ class Pool:
         window: bool,
         ordered: bool,
     ) -> None:
-        if chunksize is not None:
-            chunksize = arguments.count("chunksize", chunksize, 1)
+        chunksize = arguments.chunksize(chunksize)
         self._check_running()
-        _callable(func)
+        arguments.function(func)
         try:
             function = self._conductor.packer.function(func)
         except Exception as error:
@@ -623,12 +622,6 @@ class Pool:
                 # The crank may wait for our lock in vain: a handler may call this in the midst of a submit, and join.
                 self._open_soon(self._take_gathered())
                 self._conductor.tell(m.CloseAsked(cancel))
-
-    def _finish_at_exit(self) -> None:
-        """Do not terminate it then, as a forgotten pool is."""
-        for conductor in [one for one in _finishing if one.ended.is_set()]:
-            _finishing.discard(conductor)
-        _finishing.add(self._conductor)
 
     def terminate(self) -> None:
         """End all calls and workers now; calls that had not ended raise `PoolTerminated`. Waits for the workers."""
@@ -689,7 +682,7 @@ class Pool:
             return
         from procoro import errors
 
-        stay_at_exit(self._conductor)
+        exits.stay(self._conductor)
         if self._state == "FORKED":
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
@@ -716,9 +709,7 @@ class Pool:
     def _refused(self, func: Callable[..., Any], error: Exception) -> Exception:
         """A function could not be packed: what to say of it."""
         self._check_running()  # the pool may have ended meanwhile, and its library with it
-        if not fails(func):  # a signal handler has raised
-            return error
-        return _not_picklable(func, f"function {_name_of(func)}")
+        return refusal([(f"function {_name_of(func)}", func)]) or error  # of a signal handler
 
     def _pack_arguments(
         self, fn: Callable[..., Any], function: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -726,7 +717,7 @@ class Pool:
         """How `fn` is to be called, and with what."""
         if function is None:
             self._check_running()
-            _callable(fn)
+            arguments.function(fn)
         try:
             value = self._conductor.packer.value
             if function is None:
@@ -734,57 +725,21 @@ class Pool:
             return inputs.FULL, value((args, kwargs))
         except Exception as error:
             self._check_running()
-            for path, value in [
-                *((f"args[{index}]", value) for index, value in enumerate(args)),
-                *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
-                (f"function {_name_of(fn)}", fn if function is None else None),
-            ]:
-                if fails(value):
-                    raise _not_picklable(value, path) from error
-            if fails((args, kwargs)):
-                raise _not_picklable((args, kwargs), "arguments") from error
-            raise  # of a signal handler
+            refused = refusal(
+                [
+                    *((f"args[{index}]", one) for index, one in enumerate(args)),
+                    *((f"kwargs[{name!r}]", one) for name, one in kwargs.items()),
+                    (f"function {_name_of(fn)}", fn if function is None else None),
+                    ("arguments", (args, kwargs)),
+                ]
+            )
+            if refused is None:
+                raise  # of a signal handler
+            raise refused from error
 
 
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-
-
-_finishing: set[Conductor] = set()  # of executors: held here, for one may be dropped while its calls run
-
-
-def _end_all() -> None:
-    """At exit: an executor finishes its calls, a forgotten pool is terminated."""
-    executors = [conductor for conductor in _finishing if not conductor.ended.is_set()]
-    try:
-        for pool in list(_pools):
-            if pool._conductor in executors:
-                pool.close()
-        for conductor in executors:
-            conductor.tell(m.Unbounded())
-            conductor.ended.wait()
-    finally:  # also at a Ctrl-C
-        living = {*executors, *(pool._conductor for pool in _pools)}
-        if living:
-            exit_begins()
-        for pool in list(_pools):
-            pool._state = "TERMINATE"
-        for conductor in living:
-            conductor.tell(m.TerminateAsked())
-        deadline = time.monotonic() + LEAVING
-        for conductor in living:  # a callback that does not return may hold them; the lifeline ends what is left
-            conductor.ended.wait(max(0.0, deadline - time.monotonic()))
-
-
-def _forget_in_child() -> None:
-    for pool in list(_pools):
-        pool._state = "FORKED"
-        pool._lock = threading.RLock()
-    _pools.clear()
-    _finishing.clear()
-
-
-atexit.register(_end_all)
-os.register_at_fork(after_in_child=_forget_in_child)
+atexit.register(exits.end_all)
+os.register_at_fork(after_in_child=exits.forget_in_child)
 
 
 def _initializer(function: Callable[..., object] | None, arguments: tuple[Any, ...]) -> Initializer | None:
@@ -795,9 +750,7 @@ def _initializer(function: Callable[..., object] | None, arguments: tuple[Any, .
         try:
             return packer.once((function, arguments))
         except Exception as error:
-            if fails(function):
-                raise _not_picklable(function, "initializer") from error
-            raise _not_picklable(arguments, "initargs") from error
+            raise refusal([("initializer", function), ("initargs", arguments)]) or error from error
 
     return pack
 
@@ -808,18 +761,6 @@ def _length(values: Iterable[Any]) -> int | None:
         return len(values) if isinstance(values, (list, tuple, range)) else None
     except OverflowError:
         return None
-
-
-def _callable(func: Any) -> None:
-    if not callable(func):
-        raise TypeError(f"a callable is needed, got {func!r}")
-
-
-def _not_picklable(value: Any, path: str) -> Exception:
-    from procoro import errors
-    from procoro.wire import refusals
-
-    return errors.NotPicklable(refusals.describe(value, path))
 
 
 def _name_of(func: Any) -> str:

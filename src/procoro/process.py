@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from procoro import arguments
 from procoro.engines.template import TemplateProcess
 from procoro.worker import state
 
@@ -58,11 +59,11 @@ class Process:
         *,
         daemon: bool | None = None,
     ) -> None:
-        _require(group is None, "group argument must be None for now")
+        _require(group is None, "group argument must be None for now: the function is given by target=")
         if target is not None and not callable(target):
             raise TypeError(f"target must be a callable, got {target!r}")
         self._target = target
-        self._args = tuple(args)
+        self._args = arguments.row("args", args)
         self._kwargs = dict(kwargs)
         self._numbers = (*state.numbers, next(_counter))
         self._name = name or f"{type(self).__name__}-{':'.join(map(str, self._numbers))}"
@@ -197,7 +198,7 @@ class Process:
 
     @property
     def authkey(self) -> bytes:
-        """What `multiprocessing`'s managers ask of who connects."""
+        """The key by which `multiprocessing`'s managers know who may connect."""
         return _authkey() if self._key is None else self._key
 
     @authkey.setter
@@ -522,18 +523,17 @@ CO_COROUTINE = 0x80  # as `inspect` has it
 
 def _not_picklable(process: Process, error: Exception) -> Exception:
     from procoro import errors
-    from procoro.wire import refusals
-    from procoro.wire.packer import fails
+    from procoro.wire.packer import refusal
 
-    for path, value in [
-        *((f"args[{index}]", value) for index, value in enumerate(process._args)),
-        *((f"kwargs[{name!r}]", value) for name, value in process._kwargs.items()),
-        ("target", process._target),
-        *((f"self.{name}", value) for name, value in process.__dict__.items()),
-    ]:
-        if fails(value):
-            return errors.NotPicklable(refusals.describe(value, path))
-    return errors.NotPicklable(f"{process._name} cannot be sent: {error}")
+    refused = refusal(
+        [
+            *((f"args[{index}]", value) for index, value in enumerate(process._args)),
+            *((f"kwargs[{name!r}]", value) for name, value in process._kwargs.items()),
+            ("target", process._target),
+            *((f"self.{name}", value) for name, value in process.__dict__.items()),
+        ]
+    )
+    return refused or errors.NotPicklable(f"{process._name} cannot be sent: {error}")
 
 
 def _log(data: bytes) -> None:

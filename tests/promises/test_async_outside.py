@@ -83,7 +83,7 @@ def test_what_ends_together_is_told_together(run: Run[None], monkeypatch: pytest
         woken += 1
         waiting.wake(tasks)
 
-    monkeypatch.setattr("procoro.results.result.wake", counting)
+    monkeypatch.setattr("procoro.results.batch.wake", counting)
 
     async def main() -> None:
         async with Pool(1) as pool:

@@ -12,7 +12,7 @@ import pytest
 
 from procoro import Pool, Queue, Result
 from procoro.errors import PoolClosed, QueueAbandoned, WorkerDied
-from procoro.results import result as results
+from procoro.results import batch
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.looks import wait_until
@@ -99,7 +99,7 @@ def test_what_a_handler_raises_is_not_taken_for_a_refusal(
 
 def test_a_condition_that_was_left_held_stops_no_pool(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
     """As by a Ctrl-C in `concurrent.futures.wait`, which takes many: the call ends all the same, and so do others."""
-    monkeypatch.setattr(results, "TRIES", 5)
+    monkeypatch.setattr(batch, "TRIES", 5)
     with Pool(1) as pool, Pool(1) as other:
         result = pool.submit(calls.stand, gate)
         gate.reached()

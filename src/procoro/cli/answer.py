@@ -58,8 +58,8 @@ def resolve(module: str, name: str) -> Any:
 def answering(function: ByName) -> partial[Any]:
     """The callable that a pool maps over jobs. It is a coroutine function if `function` is one.
 
-    A partial, because `inspect.iscoroutinefunction` looks through it, and named like the user's function,
-    because errors tell that name.
+    A partial, because the pool looks through it for an `async def`; named like the user's function, because errors
+    tell that name.
     """
     inner = function.function
     waits = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)

@@ -68,7 +68,7 @@ def serve_command(handler: str, host: tuple[str, ...], access_log: bool, **given
     import sys
 
     from procoro.cli.function import FunctionError, load
-    from procoro.server.listeners import in_words
+    from procoro.server.listeners import address_in_words
     from procoro.server.server import Server
 
     logging.basicConfig(
@@ -81,7 +81,7 @@ def serve_command(handler: str, host: tuple[str, ...], access_log: bool, **given
     except (FunctionError, OSError, TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     for address in server.addresses:
-        click.echo(f"procoro serve: {handler} on {in_words(address)}", err=True)
+        click.echo(f"procoro serve: {handler} on {address_in_words(address)}", err=True)
     try:
         server.run()
     except Exception as error:

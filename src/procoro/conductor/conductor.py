@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from procoro import kernel
-from procoro.calls import Fault, FaultKind, Run
+from procoro.calls import Ending, Fault, FaultKind, Run
 from procoro.conductor.sources import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
@@ -114,7 +114,7 @@ class Conductor:
             raise
 
     def _break_off(self, template: TemplateProcess) -> None:
-        """The making of it."""
+        """Undo what a conductor that could not be made whole has made."""
         if hasattr(self, "_engine"):
             self._end()
         else:
@@ -124,7 +124,7 @@ class Conductor:
             self.ended.set()
 
     @property
-    def over(self) -> Fault | None:
+    def over(self) -> Ending | None:
         """How every call ends from now on, once the pool was terminated or given up."""
         return self._scheduler.over
 
@@ -155,7 +155,7 @@ class Conductor:
         self._events.append(event)
 
     def gather(self, lane: int, fetch: Callable[[], None]) -> None:
-        """Have calls fetched that have been handed in: at once, or else when none waits in their lane any more.
+        """Call `fetch`, which takes calls that were handed in, as soon as none of their lane waits for a worker.
 
         Each fetch costs the crank as much as twenty calls. If it fetched few at a time while others wait, it would
         fall behind, keep the interpreter's lock from who hands them in, and so find but few the next time, too.
@@ -346,7 +346,7 @@ class Conductor:
     def _open(self, opened: m.Opened, side: StreamSide, source: Source | None) -> None:
         over = self._scheduler.over
         if over is not None or self.ended.is_set():  # it came to its end between its door and here
-            side.sink.abort(over or Fault(0, FaultKind.TERMINATED))
+            side.sink.abort(over or Ending(FaultKind.TERMINATED))
             return
         side.source = source
         self._streams[opened.stream] = side

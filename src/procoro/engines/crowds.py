@@ -9,7 +9,7 @@ from procoro.wire import record, ring
 
 
 class Crowd:
-    """One of them."""
+    """A span whose calls run beside each other."""
 
     __slots__ = ("end", "first", "slot", "written")
 
@@ -20,7 +20,7 @@ class Crowd:
 
 
 class Crowds:
-    """All that are out."""
+    """The spans that this worker holds."""
 
     def __init__(self, memory: record.Record) -> None:
         self._header = memory.header

@@ -106,8 +106,7 @@ class LocalEngine:
             if initializer is not None:
                 member.initialize(found)
         finally:
-            for fd in own:
-                os.close(fd)
+            kernel.close_all(own)
 
     def _started(self, member: Member, pid: int, pidfd: int) -> None:
         if self._members.get(member.number) is not member:

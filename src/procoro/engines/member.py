@@ -83,8 +83,7 @@ class Member:
     def close(self) -> None:
         """Give all that it held back."""
         for _, fds in self._unsent:
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
         self._unsent.clear()
         self._lent.clear()
         self.end.close()
@@ -98,7 +97,7 @@ class Member:
     def initialize(self, found: Sequence[handles.Handle]) -> None:
         """Let it run the initializer that it was started with, in which there are these handles."""
         contents = self.teach(0)
-        handles.send(self.end, found, self._send)
+        handles.send(self.send, found)
         self.send([channel.INITIALIZE_HEAD.pack(channel.INITIALIZE, contents)])
 
     def send_span(
@@ -111,10 +110,10 @@ class Member:
         try:
             contents = self.teach(span)
             if function is not None and function.handles:
-                handles.send(self.end, function.handles, self._send)
+                handles.send(self.send, function.handles)
             if packing & channel.PARTS:  # else there is no handle among them
                 found, uses = inputs.handles_of(items)
-                handles.send(self.end, found, self._send, uses)
+                handles.send(self.send, found, uses)
             if many:
                 slot = self.crowds.add(span, first, len(items))
             else:
@@ -151,7 +150,7 @@ class Member:
         if contents.place != self._contents:
             for entry in contents.carrying:
                 if entry.place not in self._taught:
-                    handles.send(self.end, entry.handles, self._send)
+                    handles.send(self.send, entry.handles)
             self._taught = {entry.place for entry in contents.carrying}
             self._contents = contents.place
             self._unread.append((span, contents))
@@ -174,9 +173,6 @@ class Member:
                 return  # it is dead, and will be buried
         self._unsent.append((b"".join(pieces), [os.dup(fd) for fd in fds]))
 
-    def _send(self, end: channel.End, pieces: Sequence[bytes], fds: Sequence[int]) -> None:
-        self.send(pieces, fds)
-
     def _send_again(self) -> None:
         while self._unsent:
             message, fds = self._unsent[0]
@@ -188,8 +184,7 @@ class Member:
             except (BrokenPipeError, ConnectionError):
                 return
             self._unsent.popleft()
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
 
     def take_back(self) -> None:
         """Let it begin no call but the one it may be in."""

@@ -23,7 +23,7 @@ from procoro.wire.blocks import Parts
 if TYPE_CHECKING:
     import asyncio
 
-QUIET = 0.3  # seconds that most live, and in which one ends that has handed its outcome over
+QUIET = 0.3  # seconds within which most end, and whoever has handed its outcome over
 UNKNOWN = 255  # the exit code of a process whose end nobody could learn, as `multiprocessing` has it
 
 
@@ -139,13 +139,12 @@ class Child:
                 with self.lock:
                     if not self.ended:
                         self.begun = True
-                        handles.send(self._end, call.handles)
+                        handles.send(partial(channel.send, self._end), call.handles)
                         channel.send(self._end, [channel.CALL, body], fds)
         except ConnectionError:
             pass  # it is dead, and will be buried
         finally:
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
         return self.begun
 
     def _ask(self, call: Call) -> bool:
@@ -183,8 +182,7 @@ class Child:
             self._hear_why()
             return False
         finally:  # also if a signal handler has raised
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
         self.crank.post(self._watch)
         return True
 
@@ -245,8 +243,7 @@ class Child:
         if pidfd >= 0:
             os.close(pidfd)
         if self.outcome is not None:
-            for fd in self.outcome[1]:
-                os.close(fd)
+            kernel.close_all(self.outcome[1])
             self.outcome = None
             handles.close(self._arrived)
             self._arrived = []
@@ -315,7 +312,7 @@ class Child:
             self.crank.watch(self._end, self._listen)
 
     def _watch_end(self) -> None:
-        """Of one that has lived so long. Of most others, the template tells before this is worth its while."""
+        """Wait for the end of one that has lived for `QUIET`. Most end earlier, and of these the template tells."""
         if not self.ended:
             if self._template.alive:
                 self.crank.watch(self.pidfd, self._wait_for_status)

@@ -8,7 +8,7 @@ from procoro.wire import record
 
 
 class Series:
-    """All that are out, in the order in which they were sent."""
+    """The spans that this worker holds, in the order in which they were sent."""
 
     def __init__(self, memory: record.Record) -> None:
         self._memory = memory

@@ -46,8 +46,8 @@ class TemplateProcess:
         self._credentials = _credentials()  # what it forks has these: who has given up root, wants no more of it
         self._tickets = itertools.count(1)
         self._prepared: set[str] = set()
-        self._worn = b""  # the state of those with one call
-        self._dressing = threading.RLock()  # nobody else's state between one's own and the start
+        self._worn = b""  # the state of the caller that was sent last, for processes with one call
+        self._dressing = threading.RLock()  # held from sending that until the process is asked for
         self._waiting: dict[int, tuple[Started | None, Exited]] = {}
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
         self.control, theirs = channel.pair()

@@ -45,21 +45,24 @@ def dump(obj: Any, what: str) -> tuple[bytes, Sequence[memoryview]]:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        try:
-            body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
-            alone = type(obj) is str or twin.stands_alone(body)
-        except Exception:
-            body, alone = b"", False  # there may be a socket in it
-        if not alone:
-            body = _with_names(obj, body, buffers)
+        body = _dumps(obj, buffers)
     except Exception as error:
-        from procoro.wire import refusals
-        from procoro.wire.packer import fails
+        from procoro.wire.packer import refusal
 
-        if fails(obj):
-            raise NotPicklable(refusals.describe(obj, what)) from error
-        raise NotPicklable(f"{what}: {error}; a call could carry it, here only what `pickle` takes travels") from error
+        only_here = NotPicklable(f"{what}: {error}; a call could carry it, here only what `pickle` takes travels")
+        raise refusal([(what, obj)]) or only_here from error
     return body, [buffer.raw() for buffer in buffers]
+
+
+def _dumps(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
+    try:
+        body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
+    except Exception:
+        body = b""  # there may be a socket in it
+    else:
+        if type(obj) is str or twin.stands_alone(body):
+            return body
+    return _with_names(obj, body, buffers)
 
 
 def _with_names(obj: Any, body: bytes, buffers: list[pickle.PickleBuffer]) -> bytes:

@@ -6,7 +6,8 @@ from time import monotonic
 from typing import TypeVar
 
 from procoro.errors import ConsumerDied
-from procoro.ipc.queues import CONSUMERS, DONE, JOINERS_NEWS, JOINERS_SLEEP, PUT, TAKEN, Queue
+from procoro.ipc.queues import Queue
+from procoro.ipc.rings import CONSUMERS, DONE, JOINERS_NEWS, JOINERS_SLEEP, PUT, TAKEN
 from procoro.ipc.table import Table
 from procoro.ipc.waiting import LOOK, Sleeper, Waiting, ring_bell, sleep_until, wait
 

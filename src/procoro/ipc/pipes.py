@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from time import monotonic
 from typing import Any, Self
 
+from procoro import kernel
 from procoro.errors import NotPicklable
 from procoro.ipc import items, shared
 from procoro.ipc.carriers import Incoming, Outgoing
@@ -288,8 +289,7 @@ class Connection:
                         raise
                 yield self._until(select.EPOLLOUT, None)
         finally:
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
 
     def _is_under_way(self) -> bool:
         """Is there a message that nobody has received yet?"""
@@ -336,8 +336,7 @@ class Connection:
         fds = channel.descriptors(ancillary)
         keys = list(KEYS.iter_unpack(data[HEAD.size : HEAD.size + count * KEYS.size])) if count else ()
         if len(fds) != in_carrier + (sum(number for _, number in keys) if keys else 0):
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
         body: Any
         if in_carrier:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Self
 
+from procoro import exits
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
 from procoro.conductor.conductor import Conductor
 from procoro.kernel import importing
-from procoro.results.waiting import stay_at_exit
 from procoro.wire.blocks import Parts
 from procoro.wire.exceptions import ExceptionAsData, Failure, add_note
 from procoro.wire.inputs import PackedInputs, short
@@ -92,8 +92,11 @@ def _fault_error(fault: Fault, end: WorkerEnd, call: Any, context: Context) -> B
         case FaultKind.KILLED:
             return errors.CallKilled(f"{call} was ended by kill()")
         case FaultKind.TERMINATED:
-            stay_at_exit(context.conductor)
-            return errors.PoolTerminated(f"{context.function}: the pool was terminated before the call had ended")
+            exits.stay(context.conductor)
+            return errors.PoolTerminated(
+                f"{context.function}: the pool was terminated before the call had ended: "
+                "get it within `with`, or close() and join() the pool"
+            )
         case FaultKind.GAVE_UP:
             return _gave_up(end, context)
     return errors.WorkerDied(str(call), end.pid, _exitcode(end), _hint(end), fault.among)

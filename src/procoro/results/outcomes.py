@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
 from typing import Any
 
 from procoro.calls import Fault, FaultKind, Run
@@ -12,7 +12,8 @@ from procoro.results.failures import Context, error_of, exception_of, unpickling
 from procoro.wire.exceptions import Failure
 from procoro.wire.values import Values
 
-FORGOTTEN = object()
+OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)  # states of a result that has one
+FORGOTTEN = object()  # stands where an outcome was that its result has taken
 
 
 class Raised:

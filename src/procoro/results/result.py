@@ -5,36 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from concurrent.futures import CancelledError, Future
-from concurrent.futures._base import (
-    CANCELLED,
-    CANCELLED_AND_NOTIFIED,
-    FINISHED,
-    PENDING,
-    RUNNING,
-)
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from procoro.calls import Fault, FaultKind, Run
-from procoro.results.failures import Context
-from procoro.results.outcomes import FORGOTTEN, Outcomes, Raised
+from procoro.results.outcomes import FORGOTTEN, OVER, Outcomes, Raised
 from procoro.results.waiting import Waiting, call_back, refuse_in_crank, wake
 from procoro.sleeping import Flag, Sleep
 
 if TYPE_CHECKING:
     import asyncio
 
-    from procoro.wire.library import Entry
+    from procoro.results.batch import Batch
 
 T = TypeVar("T")
-OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)
-
-# What calls that travel together have in common: their function; or if it travels with each, its name, and `many`
-Kind: TypeAlias = "Entry | tuple[str, bool]"
-NOTHING = "", False
-
-AGAIN, LATER = 0.001, 0.064  # seconds until a result is settled whose condition was held, twice as long each time
-TRIES = 50  # in 3 s; then who holds it has left it so: a Ctrl-C between two steps of `concurrent.futures.wait`
 
 
 class Condition(type(threading.RLock())):  # type: ignore[misc]
@@ -61,77 +44,6 @@ class Waiters(list[Any]):
         """As in `list`."""
         waiter.event = Flag()
         super().append(waiter)
-
-
-class Batch:
-    """Calls that were submitted together: the sink of their stream."""
-
-    def __init__(self, context: Context, kind: Kind, many: bool) -> None:
-        self.context = context
-        self.kind = kind
-        self.many = many  # may they run beside each other?
-        self.announced = False  # the crank has been asked to fetch them
-        self.values: list[Any] = []
-        self.results: list[Result[Any]] = []
-        self.taken: int | None = None  # how many of them travel; None: more may come
-        self.looking = threading.RLock()  # for a short look: is there a condition, does anybody wait?
-
-    def take(self) -> list[Any]:
-        """What has come so far; it travels, and no more."""
-        self.taken = len(self.results)
-        values, self.values = self.values[: self.taken], []
-        return values
-
-    def deliver(self, outcome: Run | Fault) -> None:
-        """As in `Sink`."""
-        outcomes = Outcomes(outcome, self.context)
-        results = self.results[outcome.first : outcome.first + outcome.count]
-        awaiting: list[Waiting] = []
-        watched: list[Result[Any]] = []
-        state = outcomes.state
-        with self.looking:
-            for result in results:
-                if result._watched:
-                    watched.append(result)
-                elif result._state not in OVER:
-                    if state == FINISHED:
-                        result._outcomes = outcomes
-                    result._state = state
-                    if result._awaiting is not None:
-                        awaiting += result._awaiting
-                        result._awaiting = None
-        wake(awaiting)
-        for result in watched:
-            self._settle_watched(result, outcomes)
-
-    def _settle_watched(self, result: Result[Any], outcomes: Outcomes, tried: int = 0) -> None:
-        # Not waiting for the condition: who holds it may hold it for ever, and all pools would stand still.
-        if result._condition.acquire(blocking=False):
-            try:
-                awaiting = result._settle(outcomes, self.looking)
-            finally:
-                result._condition.release()
-        elif tried < TRIES:
-            again = partial(self._settle_watched, result, outcomes, tried + 1)
-            self.context.conductor.crank.call_later(min(AGAIN * 2**tried, LATER), again)
-            return
-        else:
-            awaiting = result._settle(outcomes, self.looking)
-        if awaiting is not None:
-            wake(awaiting)
-            result._invoke_callbacks()
-
-    def end(self, error: Fault | BaseException | None) -> None:
-        """As in `Sink`."""
-        self.kind = NOTHING  # who keeps a result keeps no function, nor what that holds
-        self.results.clear()  # they refer to us: in a circle, their values would wait for the collector
-
-    def abort(self, ending: Fault | BaseException) -> None:
-        """As in `Sink`."""
-        kind, how = (ending.kind, ending.how) if isinstance(ending, Fault) else (FaultKind.TERMINATED, None)
-        for index in range(len(self.results)):
-            self.deliver(Fault(index, kind, how))
-        self.end(None)
 
 
 class Result(Future, Generic[T]):  # type: ignore[type-arg]
@@ -216,7 +128,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
             CancelledError: it was cancelled.
         """
         if self._state != FINISHED:
-            self._settled(timeout)
+            self._wait_for_outcome(timeout)
         if self._outcomes is not None:
             self._open()
         error = self._exception
@@ -230,13 +142,13 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The exception that the call ended with, None if it returned. Waits, and raises, as `result`."""
-        self._settled(timeout)
+        self._wait_for_outcome(timeout)
         if self._outcomes is not None:
             self._open()
         error: BaseException | None = self._exception
         return error
 
-    def _settled(self, timeout: float | None) -> None:
+    def _wait_for_outcome(self, timeout: float | None) -> None:
         """Wait until there is an outcome."""
         if self._state not in OVER and not self._wait(timeout):
             from procoro import errors

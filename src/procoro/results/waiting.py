@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,21 +29,6 @@ def refuse_in_crank(conductor: Conductor) -> None:
 
 
 Waiting: TypeAlias = "Sleep | asyncio.Future[None]"
-
-_exiting = False
-
-
-def exit_begins() -> None:
-    """From here on the interpreter goes down."""
-    global _exiting
-    _exiting = True
-
-
-def stay_at_exit(conductor: Conductor) -> None:
-    """Before an error is raised that only says that all is over: what is left of the user's threads has been left by
-    them to die, and if such a thread prints its traceback while the interpreter goes down, that aborts it."""
-    if _exiting and threading.current_thread() is not threading.main_thread() and not conductor.crank.is_here():
-        threading.Event().wait()
 
 
 def wake(waiting: Sequence[Waiting]) -> None:

@@ -11,7 +11,7 @@ from procoro.calls import is_async
 CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200  # as `inspect` has them
 
 
-def kind(handler: Callable[[Any], Any], model: str | None) -> bool:
+def runs_by_asyncio(handler: Callable[[Any], Any], model: str | None) -> bool:
     """Is it to be run by asyncio? Raises if `model` is none, or cannot run it."""
     if model not in (None, "asyncio", "greenlets"):
         raise ValueError(f"model must be 'asyncio' or 'greenlets', got {model!r}")

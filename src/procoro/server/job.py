@@ -31,7 +31,7 @@ def leave_signals_to_the_server() -> None:
 
 
 class Job:
-    """All of it."""
+    """What a worker of the server is given."""
 
     def __init__(
         self,

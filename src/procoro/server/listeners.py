@@ -44,7 +44,7 @@ def _arrive(key: int) -> socket.socket:
 
 
 class Listeners:
-    """Those of each worker: of its own for TCP, which the kernel spreads connections over; shared for a path.
+    """Each worker's sockets: for TCP its own, over which the kernel spreads connections; for a path one for all.
 
     Raises:
         OSError: an address cannot be had; the message names it.
@@ -162,11 +162,11 @@ def _named(error: OSError, address: Any) -> OSError:
         if isinstance(address, str) and not _is_socket(address):
             hint = ": there is something that is no socket"
     return OSError(
-        error.errno or errno.EINVAL, f"cannot listen on {in_words(address)}: {error.strerror or error}{hint}"
+        error.errno or errno.EINVAL, f"cannot listen on {address_in_words(address)}: {error.strerror or error}{hint}"
     )
 
 
-def in_words(address: Any) -> str:
+def address_in_words(address: Any) -> str:
     """An address as people write it."""
     if isinstance(address, str):
         return address

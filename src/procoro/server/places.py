@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Protocol
 
 from procoro.server.job import CLOSED, READY, logger
-from procoro.server.workers import ENDED, ServerWorker, in_words
+from procoro.server.workers import ENDED, ServerWorker, end_in_words
 
 LIVED = 1.0  # seconds: a worker that dies younger is replaced after a pause,
 PAUSE = 0.05  # which doubles each time,
@@ -60,7 +60,9 @@ class Place:
         if worker in self._ending:
             self._ending.remove(worker)
             if error is not None and not worker.was_ended:
-                logger.error("procoro: a worker of the server did not end well: %s", in_words(error), exc_info=error)
+                logger.error(
+                    "procoro: a worker of the server did not end well: %s", end_in_words(error), exc_info=error
+                )
             return
         young = monotonic() - worker.began < LIVED
         self._pause = min(max(PAUSE, 2 * self._pause), LONGEST_PAUSE) if young else 0.0
@@ -69,7 +71,7 @@ class Place:
             self._owner.could_not_begin(error)
         else:
             self.worker = None
-            logger.warning("procoro: a worker of the server is replaced: %s", in_words(error))
+            logger.warning("procoro: a worker of the server is replaced: %s", end_in_words(error))
         if self.worker is None and self.coming is None and not self._stopping:
             self._again_at = monotonic() + self._pause
 

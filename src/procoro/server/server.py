@@ -18,7 +18,7 @@ from procoro.server.listeners import Listeners
 from procoro.server.places import Place
 from procoro.server.settings import BACKLOG, DRAIN, HANDSHAKE, LINE, MESSAGE, Settings, hosts
 from procoro.server.tls import Files
-from procoro.server.workers import ServerWorker, in_words
+from procoro.server.workers import ServerWorker, end_in_words
 
 __all__ = ["Server", "serve"]
 
@@ -309,7 +309,9 @@ class Server:
                 self._failure.__cause__ = error
             self._stop(now=True)
             return
-        logger.error("procoro: a worker of the server ended before it accepted: %s", in_words(error), exc_info=error)
+        logger.error(
+            "procoro: a worker of the server ended before it accepted: %s", end_in_words(error), exc_info=error
+        )
         if self._restarting is not None:
             self._restarting = None
             logger.error("procoro: the server is not restarted: the old workers go on")

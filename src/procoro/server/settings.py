@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import arguments
-from procoro.server.handlers import kind
+from procoro.server.handlers import runs_by_asyncio
 
 SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)
 LONGEST = 366 * 86400.0  # seconds: what is longer is no limit, and too much for some clocks
@@ -44,7 +44,7 @@ class Settings:
             arguments.callback(name, hook)
         self.handler = handler
         self.model = model
-        self.is_async = kind(handler, model)
+        self.is_async = runs_by_asyncio(handler, model)
         self.backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
         self.max_connections = _connections(max_connections)
         self.max_per_address = (
@@ -61,7 +61,7 @@ class Settings:
 
     def check_again(self) -> None:
         """In a worker, for which the handler has been imported anew: it must be of the kind that it was."""
-        if kind(self.handler, self.model) != self.is_async:
+        if runs_by_asyncio(self.handler, self.model) != self.is_async:
             was, now = ("`async def`", "plain") if self.is_async else ("plain", "`async def`")
             raise TypeError(f"{self.handler!r} was {was}, and is {now} now: the server must be started anew for that")
 

@@ -111,7 +111,7 @@ class ServerWorker:
                 counters.close()
 
 
-def in_words(error: BaseException | None) -> str:
+def end_in_words(error: BaseException | None) -> str:
     """How a worker has ended; of its call nobody has heard."""
     if type(error) is WorkerDied:
         return f"worker {error.pid} {describe_exit(error.exitcode)}{error.hint}"

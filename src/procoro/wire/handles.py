@@ -6,7 +6,6 @@ descriptors go in messages of their own, before the value. Whoever unpacks takes
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from procoro import kernel
 from procoro.wire import channel
 
 HEAD = struct.Struct("<cQIB")  # kind, key, inputs that hold it, descriptors
@@ -74,12 +74,9 @@ def ways_of(handle: Handle) -> str:
 
 
 def send(
-    end: channel.End,
-    handles: Iterable[Handle],
-    send: Callable[[channel.End, list[bytes], list[int]], None] = channel.send,
-    uses: Mapping[int, int] | None = None,
+    say: Callable[[list[bytes], list[int]], None], handles: Iterable[Handle], uses: Mapping[int, int] | None = None
 ) -> None:
-    """Send the descriptors of each, before the message with what holds them.
+    """Send the descriptors of each, by `say(pieces, descriptors)`, before the message with what holds them.
 
     `uses`: they are in inputs of calls, each in so many, by their keys. None: in what is unpickled at once.
     """
@@ -87,9 +84,9 @@ def send(
     for handle in handles:
         fds = handle.lend()
         try:
-            send(end, [HEAD.pack(kind, handle.key, uses[handle.key] if uses else 0, len(fds))], fds)
+            say([HEAD.pack(kind, handle.key, uses[handle.key] if uses else 0, len(fds))], fds)
         finally:
-            _close(fds)
+            kernel.close_all(fds)
 
 
 class Input:
@@ -121,7 +118,7 @@ def arrive(message: bytes, fds: Sequence[int]) -> Arrived:
     _, key, _, count = HEAD.unpack(message)
     if len(fds) == count:
         return key, list(fds)
-    _close(fds)  # no descriptor was free: who takes it is told
+    kernel.close_all(fds)  # no descriptor was free: who takes it is told
     return key, []
 
 
@@ -139,12 +136,7 @@ def arriving(arrived: Sequence[Arrived]) -> Iterator[None]:
 def close(arrived: Iterable[Arrived]) -> None:
     """They will not be taken."""
     for _, fds in arrived:
-        _close(fds)
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+        kernel.close_all(fds)
 
 
 def take(key: int) -> list[int]:
@@ -185,7 +177,7 @@ def arrive_for_inputs(message: bytes, fds: Sequence[int]) -> int:
         lent.spans += 1
         if not lent.fds:
             lent.fds, mine = mine, []
-    _close(mine)  # those that are here are the same, and may just be taken
+    kernel.close_all(mine)  # those that are here are the same, and may just be taken
     return int(key)
 
 
@@ -207,7 +199,7 @@ def _unpickled(value: Any, keys: list[int]) -> Any:
             unneeded: list[int] = []
             if not lent.inputs:
                 unneeded, lent.fds = lent.fds, []
-        _close(unneeded)
+        kernel.close_all(unneeded)
     return value
 
 
@@ -220,4 +212,4 @@ def forget(keys: Iterable[int]) -> None:
             if lent.spans:
                 continue
             del _inputs[key]
-        _close(lent.fds)
+        kernel.close_all(lent.fds)

@@ -156,7 +156,7 @@ class Library:
             kernel.punch_hole(self.fd, place, -(-size // PAGE) * PAGE)
 
     def close(self) -> None:
-        """Give the file back; if somebody is writing, he does. What is added later raises OSError."""
+        """Give the file back; who is just writing into it does that. What is added later raises OSError."""
         self._closed = True
         if not self._writing:
             with suppress(IndexError):  # it is closed

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pickle
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any
 
+from procoro.errors import NotPicklable
 from procoro.wire import blocks, handles, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.inputs import Carrying
@@ -32,7 +33,7 @@ class Packer:
         self._twin = twin.Packer()
         self._spares = spares
         self._named: dict[int, tuple[object, Entry]] = {}  # by id: those that are packed by their name
-        self._of_main: dict[int, OfMain] = {}  # by id
+        self._main_functions: dict[int, MainFunction] = {}  # by id
         self._seen: dict[int, Seen] = {}  # by id: those that are packed by their value
 
     def function(self, function: Callable[..., Any]) -> Entry:
@@ -59,7 +60,7 @@ class Packer:
         known = self._named.get(key)
         if known is not None and known[0] is function:
             return known[1]
-        of_main = self._of_main.get(key)
+        of_main = self._main_functions.get(key)
         if of_main is not None and of_main.is_still(function):
             return of_main.entry
         if not isinstance(function, types.FunctionType):
@@ -74,9 +75,9 @@ class Packer:
         packed, versions, found, definitions = self._pack(function, again=False)
         entry = self._library.add_function(packed, versions, found)
         if any(one.name == function.__qualname__ for one in definitions):
-            if len(self._of_main) > REMEMBERED:
-                self._of_main.clear()
-            self._of_main[id(function)] = OfMain(function, entry, definitions, self._twin)
+            if len(self._main_functions) > REMEMBERED:
+                self._main_functions.clear()
+            self._main_functions[id(function)] = MainFunction(function, entry, definitions, self._twin)
         return entry
 
     def _resubmitted(self, function: types.FunctionType) -> Entry | None:
@@ -106,7 +107,7 @@ class Packer:
         packings = self._twin.packings
         definitions = self._twin.definitions(names, again) if names else []
         if self._twin.packings != packings:
-            self._of_main.clear()  # none of them still is what it was; and they hold values
+            self._main_functions.clear()  # none of them still is what it was; and they hold values
         self._twin.written(self._library.add_definitions(definitions))
         versions = tuple(sorted((one.name, one.version) for one in definitions if one.name in names))
         return data, versions, found, definitions
@@ -154,7 +155,7 @@ class Packer:
         return Parts(data, list(map(bytes, raw)))
 
 
-class OfMain:
+class MainFunction:
     """A function that stands in `__main__`, and what stood there under the names that it needs when it was packed."""
 
     __slots__ = ("_function", "_packer", "_packings", "_stood", "entry")
@@ -252,8 +253,17 @@ def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
     return Parts(data, [buffer.raw() for buffer in buffers]), [(one.name, one.version, one.data) for one in definitions]
 
 
-def fails(value: Any) -> bool:
-    """Can this not be packed?"""
+def refusal(parts: Iterable[tuple[str, Any]]) -> NotPicklable | None:
+    """What to say of the first of these values, each behind its path, that cannot be packed; None: all can."""
+    for path, value in parts:
+        if _fails(value):
+            from procoro.wire import refusals
+
+            return NotPicklable(refusals.describe(value, path))
+    return None
+
+
+def _fails(value: Any) -> bool:
     try:
         with handles.collecting():
             twin.Packer().definitions(twin.dumps(value)[1], again=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from procoro import kernel
 from procoro.wire import blocks, channel
 from procoro.wire.blocks import Parts
 
@@ -37,8 +37,7 @@ def send(end: channel.End, kind: bytes, parts: Sequence[Parts]) -> None:
     try:
         channel.send(end, [kind, body], fds)
     finally:
-        for fd in fds:
-            os.close(fd)
+        kernel.close_all(fds)
 
 
 def unpack(message: bytes, fds: Sequence[int]) -> list[Callable[[], Any]]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from procoro.worker.heart import Heart
     from procoro.worker.loop import Span, Worker
 
-RING = 0.002  # seconds after which outcomes that the parent has not been told of are announced,
-FEW = 8  # at once, if fewer than that still run and none waits: who gives us one call after another waits for each
+RING = 0.002  # seconds after which outcomes are announced that the parent has not been told of
+FEW = 8  # calls: if fewer run, and none waits, they are announced at once; the caller may wait for each
 FULL = 0.0005  # seconds to wait for the parent when there is no room for an outcome
 AT_A_TIME = 1000  # ends of spans in a message
 
@@ -118,8 +118,7 @@ class Feed:
         return -1
 
     def _pass_over(self, number: int, arrived: list[int], fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
+        kernel.close_all(fds)
         handles.forget(arrived)
         self._ended.append(channel.CROWD_ENDED.pack(number, 0, 0.0))
         self._announce()

@@ -42,8 +42,8 @@ def _pack(error: BaseException, shown: str = "...") -> bytes:
 
 
 def awkward(worker: Worker, value: Any, packed: bytes, was_big: bool, at: int, span: Span) -> tuple[int, bytes, bool]:
-    """Record a value that is large, or that C's pickler refuses (`packed` is empty); or perhaps not, if the last
-    one was large. Also says whether to expect large ones."""
+    """Pack a value that is large, or that C's pickler refused (`packed` is empty), or that was not tried because the
+    last one was large: its kind, its bytes, and whether to expect large ones."""
     if isinstance(value, Coroutine):  # of a plain function that returned it
         import asyncio
 

@@ -9,6 +9,7 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -154,7 +155,7 @@ class OneCall:
         try:
             with handles.collecting() as found:
                 parts = pack_big_value(value)
-            handles.send(self._end, found)
+            handles.send(partial(channel.send, self._end), found)
             self._say(channel.RETURNED, parts)
         except Exception as error:  # nobody may ever ask for the value: the exit code stays 0
             self._say(channel.LEFT, self._failure(_not_picklable(value, error)))

@@ -100,8 +100,7 @@ class Template:
         # Too few: no descriptor was free for the rest.
         if len(fds) < FEWEST or not (self._has_state or life is loop.run):
             self._tell(channel.EXITED, ticket, -errno.EMFILE)
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
             return
         process.interrupted.clear()
         try:
@@ -113,8 +112,7 @@ class Template:
                 os.close(own)
         except OSError as error:
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EAGAIN))
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
             return
         pidfd = -1
         try:
@@ -133,13 +131,11 @@ class Template:
             if pidfd >= 0:
                 os.close(pidfd)
             self._tell(channel.EXITED, ticket, -(error.errno or errno.EMFILE))
-            for fd in fds:
-                os.close(fd)
+            kernel.close_all(fds)
             return
         self._children[pidfd] = ticket, pid
         self._poll.register(pidfd, select.POLLIN)
-        for fd in fds:
-            os.close(fd)
+        kernel.close_all(fds)
 
     def _signal(self, pid: int, number: int) -> None:
         """The caller may not: it has given up rights that its processes were started with."""
