@@ -68,6 +68,15 @@ def test_an_async_def_does_not_run_in_greenlets() -> None:
         Server(echo_async, port=0, model="greenlets")
 
 
+def test_nor_does_an_async_def_hook() -> None:
+    async def begin() -> None:
+        """It would never be awaited."""
+
+    for name in ("on_start", "on_stop"):
+        with pytest.raises(TypeError, match=f"{name} is an `async def` function, and runs only beside"):
+            Server(echo_plain, port=0, **{name: begin})
+
+
 def test_a_function_that_gives_a_coroutine_is_told_by_the_model() -> None:
     def echo(conn: Any) -> Any:
         return echo_async(conn)

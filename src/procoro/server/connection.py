@@ -7,6 +7,7 @@ separator. Here a chunk goes to who waits for it as it came.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from procoro.server import counters
@@ -45,9 +46,12 @@ class Connection(asyncio.Protocol):
         self._writers: list[asyncio.Future[None]] | None = None  # who waits until more may be sent; None: nobody has to
         self.task: asyncio.Task[None] | None = None  # of its handler; None: that has ended
         self.cancelled_at: float | None = None  # when that was cancelled by us, the last time
+        self._turn: asyncio.Lock | None = None  # to send, where a message goes in slices
         self._unsent = 0  # bytes that the other side had not taken at the last look
+        self._waited = False  # did its handler wait in vain then?
+        self._heard = True  # has something arrived since?
         self.peername: Any = None
-        self.began = self.seen = tasks.now
+        self.began = self._seen = monotonic()
 
     # ------------------------------------------------------------------------- as an asyncio.Protocol
 
@@ -61,7 +65,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """As in Protocol."""
         size = len(data)
-        self.seen = self._tasks.now
+        self._heard = True
         self.received += size
         self._cells[counters.RECEIVED] += size
         if self._size and size < CRUMB:
@@ -260,19 +264,42 @@ class Connection(asyncio.Protocol):
             raise self._loss()
         if type(data) is not bytes:  # who gave it may change it before it is sent
             data = memoryview(data).tobytes()
-        if len(data) > SLICE and self._tasks.is_secure:
-            # TLS takes whatever it is given, and tells only then that the other side does not.
-            for start in range(0, len(data), SLICE):
-                await self.sendall(data[start : start + SLICE])
+        if self._tasks.is_secure and (len(data) > SLICE or (self._turn is not None and self._turn.locked())):
+            await self._send_in_slices(data)
             return
         self._cells[counters.SENT] += len(data)
         self._transport.write(data)  # type: ignore[union-attr]  # else it is lost
         if self._writers is not None:
-            writer = self._tasks.loop.create_future()
-            self._writers.append(writer)
-            await writer
-            if self._lost:
-                raise self._loss()
+            await self._taken()
+
+    async def _taken(self) -> None:
+        """Wait until more may be sent."""
+        writer = self._tasks.loop.create_future()
+        self._writers.append(writer)  # type: ignore[union-attr]
+        await writer
+        if self._lost:
+            raise self._loss()
+
+    async def _send_in_slices(self, data: bytes) -> None:
+        """TLS takes whatever it is given, and tells only then that the other side does not."""
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            sent = 0
+            try:
+                while sent < len(data):
+                    if self.is_lost():
+                        raise self._loss()
+                    self._transport.write(data[sent : sent + SLICE])  # type: ignore[union-attr]
+                    sent += SLICE
+                    if self._writers is not None:
+                        await self._taken()
+            except asyncio.CancelledError:
+                if not self.is_lost():  # as without TLS: what has begun goes as a whole
+                    self._transport.write(data[sent:])  # type: ignore[union-attr]
+                raise
+            finally:
+                self._cells[counters.SENT] += len(data)
 
     # -------------------------------------------------------------------------------------- its life
 
@@ -288,12 +315,15 @@ class Connection(asyncio.Protocol):
         """Does its handler still run?"""
         return self.task is not None
 
-    def waits_in_vain(self) -> bool:
-        """Does its handler wait to receive, or to send while nothing is taken? To be asked at each look."""
+    def idle(self, now: float) -> float:
+        """Seconds for which its handler has waited to receive, or to send while nothing is taken; less rather than
+        more. To be asked at each look."""
         before, self._unsent = self._unsent, 0 if self._transport is None else self._transport.get_write_buffer_size()
-        if self._reader is not None:
-            return True
-        return self._writers is not None and self._unsent >= before > 0
+        waits = self._reader is not None or (self._writers is not None and self._unsent >= before > 0)
+        if self._heard or not (waits and self._waited):
+            self._heard, self._seen = False, now
+        self._waited = waits
+        return now - self._seen
 
     def left(self) -> int:
         """Bytes that were sent, and that the other side has not taken."""

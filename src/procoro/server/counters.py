@@ -21,7 +21,11 @@ class Counters:
 
     def __init__(self, fd: int = -1) -> None:
         self._fd = kernel.shared_file("procoro-counters", SIZE) if fd < 0 else os.dup(fd)
-        self._memory = mmap.mmap(self._fd, SIZE)
+        try:
+            self._memory = mmap.mmap(self._fd, SIZE)
+        except BaseException:
+            os.close(self._fd)
+            raise
         self.cells = memoryview(self._memory).cast("Q")
         self.key = int.from_bytes(os.urandom(8), "little")
         self.awaited_by: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import select
 import socket
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import gevent
 from gevent.pool import Pool
 from gevent.server import StreamServer
-from gevent.ssl import SSLSocket
+from gevent.ssl import SSLError, SSLSocket
 
-from procoro import kernel
 from procoro.server import counters
 from procoro.server.addresses import Addresses
-from procoro.server.handlers import refuse_awaitable
+from procoro.server.handlers import raised_by, refuse_awaitable
 from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server
 from procoro.server.receiving import FRESH, QUIET, arrived, shut_receiving
 from procoro.worker import copies
@@ -48,7 +48,7 @@ class Greenlets:
         """As `serve`."""
         leave_signals_to_the_server()
         if self.settings.on_start is not None:
-            self.settings.on_start()
+            refuse_awaitable(self.settings.on_start())
         servers = [StreamServer(listener, self._handle, spawn=self._pool) for listener in self.job.listeners]
         for server in servers:
             server.start()
@@ -62,7 +62,8 @@ class Greenlets:
         self._finishing = True
         for server in servers:
             server.close()  # our copies: who connects waits in the listener that the server keeps
-        self.job.control.send(CLOSED)
+        with suppress(OSError):  # the server is gone
+            self.job.control.send(CLOSED)
         for one, since in self._sockets.items():
             if monotonic() - since < FRESH:
                 gevent.spawn_later(FRESH, self._shut, one)
@@ -72,7 +73,7 @@ class Greenlets:
         self._pool.kill(timeout=1.0)
         looking.kill()
         if self.settings.on_stop is not None:
-            self.settings.on_stop()
+            refuse_awaitable(self.settings.on_stop())
 
     def _handle(self, connection: socket.socket, peer: Any) -> None:
         cells, began = self.cells, monotonic()
@@ -133,11 +134,21 @@ class Greenlets:
             if isinstance(connection, SecureSocket):
                 connection.say_the_end()
         except OSError as error:
-            if not (_is_gone(connection) or (isinstance(error, TimeoutError) and self.settings.idle_timeout)):
+            if not self._is_its_end(connection, error):
                 raise
         finally:
             self._sockets.pop(connection, None)
             connection.close()
+
+    def _is_its_end(self, connection: socket.socket, error: OSError) -> bool:
+        """Does it only say that this connection is closed, the other side gone, or the time up?"""
+        if error.errno == errno.ENOTCONN:  # also out of methods in C, which leave no trace
+            return True
+        if not raised_by(error, connection):
+            return False
+        if isinstance(error, TimeoutError):
+            return self.settings.idle_timeout is not None
+        return connection.fileno() < 0 or isinstance(error, (ConnectionError, SSLError))
 
     def _call(self, connection: socket.socket) -> None:
         pid = os.getpid()
@@ -206,13 +217,3 @@ class _NoMore(ConnectionAbortedError):
 
 def _size(found: bytes | int) -> int:
     return found if isinstance(found, int) else len(found)
-
-
-def _is_gone(connection: socket.socket) -> bool:
-    """Is the other side gone? Then that is no error of the handler's."""
-    fd = connection.fileno()
-    if fd < 0:
-        return True
-    poll = kernel.original("select", "poll")()
-    poll.register(fd, 0)
-    return any(what & (select.POLLHUP | select.POLLERR) for _, what in poll.poll(0))

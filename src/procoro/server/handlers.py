@@ -24,10 +24,22 @@ def runs_by_asyncio(handler: Callable[[Any], Any], model: str | None) -> bool:
     return found if model is None else model == "asyncio"
 
 
+def raised_by(error: BaseException, connection: object) -> bool:
+    """Does it come out of a method of this connection, and not of another socket that the handler uses?"""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_locals.get("self") is connection:
+            return True
+        at = at.tb_next
+    return False
+
+
 def refuse_awaitable(value: object) -> None:
-    """What a plain handler has returned: if that is to be awaited, it has done nothing."""
+    """What a plain handler or hook has returned: if that is to be awaited, it has done nothing."""
     if isinstance(value, CoroutineType):
         value.close()
-        raise TypeError(f"the handler returned a coroutine of {value.__qualname__}: it needs model='asyncio'")
+        raise TypeError(
+            f"{value.__qualname__} returned a coroutine: it needs an `async def` handler, or model='asyncio'"
+        )
     if isinstance(value, (AsyncGeneratorType, GeneratorType)):
-        raise TypeError(f"the handler returned a generator of {value.__qualname__}: nothing of it has run")
+        raise TypeError(f"{value.__qualname__} returned a generator: nothing of it has run")

@@ -18,7 +18,7 @@ from procoro.server.listeners import Listeners
 from procoro.server.places import Place
 from procoro.server.settings import BACKLOG, DRAIN, HANDSHAKE, LINE, MESSAGE, Settings, hosts
 from procoro.server.tls import Files
-from procoro.server.workers import ServerWorker, end_in_words
+from procoro.server.workers import ENDED, ServerWorker, Unborn, end_in_words
 
 __all__ = ["Server", "serve"]
 
@@ -107,7 +107,7 @@ class Server:
     ) -> None:
         self._settings = Settings(handler, **settings)
         self._files = Files(certfile, keyfile, client_ca)
-        self._certificates = self._files.read()
+        self._certificates = self._certificates_before = self._files.read()
         workers = kernel.cores() if processes is None else arguments.processes(processes)
         self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
         self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
@@ -227,17 +227,21 @@ class Server:
             while not (self._stopping and all(place.is_empty() for place in self._places)):
                 self._wait()
         except BaseException as error:
+            if self._ready.is_set():  # nobody waits for it to start, who would be told
+                logger.exception("procoro: the server has failed")
             self._failure = self._failure or error
         finally:
             self._turning = 0
             self._end()
 
     def _end(self) -> None:
-        for place in self._places:
-            place.end_all()
-        self._listeners.close()
-        self._ended.set()
-        self._ready.set()
+        try:
+            for place in self._places:
+                place.end_all()
+        finally:
+            self._listeners.close()
+            self._ended.set()
+            self._ready.set()
 
     def _wait(self) -> None:
         now = monotonic()
@@ -257,7 +261,12 @@ class Server:
         def post(worker: ServerWorker, news: str) -> None:
             self._post(lambda: tell(worker, news))
 
-        return ServerWorker(self._settings, self._certificates, self._listeners.of(index), post)
+        try:
+            return ServerWorker(self._settings, self._certificates, self._listeners.of(index), post)
+        except Exception as error:
+            unborn = Unborn(error)
+            post(unborn, ENDED)
+            return unborn
 
     def _stop(self, now: bool) -> None:
         self._stopping = True
@@ -270,12 +279,14 @@ class Server:
             self._restart_again = True  # those that have been replaced may have come too early for what is new
         elif not self._stopping:
             self._restart_again = False
+            before = self._certificates
             try:
                 self._certificates = self._files.read()
             except (OSError, ValueError) as error:
                 logger.error("procoro: the server is not restarted: %s", error)
                 return
             self._restarting = self._one_by_one()
+            self._certificates_before = before
             self._go_on()
 
     def _one_by_one(self) -> Iterator[None]:
@@ -285,6 +296,7 @@ class Server:
             place.start()
             while place.coming is not None:
                 yield
+            self._certificates_before = self._certificates  # they are in use now
 
     def _go_on(self) -> None:
         """The next may be restarted."""
@@ -314,6 +326,7 @@ class Server:
         )
         if self._restarting is not None:
             self._restarting = None
+            self._certificates = self._certificates_before
             logger.error("procoro: the server is not restarted: the old workers go on")
             if self._restart_again:
                 self._restart()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import arguments
+from procoro.calls import is_async
 from procoro.server.handlers import runs_by_asyncio
 
 SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)
@@ -45,6 +46,9 @@ class Settings:
         self.handler = handler
         self.model = model
         self.is_async = runs_by_asyncio(handler, model)
+        for name, hook in (("on_start", on_start), ("on_stop", on_stop)):
+            if is_async(hook) and not self.is_async:
+                raise TypeError(f"{name} is an `async def` function, and runs only beside an `async def` handler")
         self.backlog = min(arguments.count("backlog", backlog, 1), 1 << 30)  # the kernel has a limit of its own
         self.max_connections = _connections(max_connections)
         self.max_per_address = (

@@ -11,6 +11,7 @@ from typing import Any
 from procoro.server import counters
 from procoro.server.addresses import Addresses
 from procoro.server.connection import Connection
+from procoro.server.handlers import raised_by
 from procoro.server.job import CLOSED, FINISH, READY, Job, leave_signals_to_the_server, logger
 from procoro.server.receiving import FRESH
 from procoro.worker import copies
@@ -63,11 +64,17 @@ class Tasks:
         self._stop_accepting()
         for listener in self.job.listeners:
             listener.close()
-        await self.job.control.asend(CLOSED)
+        await self._say(CLOSED)
         await self._drain()
         looking.cancel()
         if self.settings.on_stop is not None:
             await _called(self.settings.on_stop)
+
+    async def _say(self, news: str) -> None:
+        try:
+            await self.job.control.asend(news)
+        except OSError:
+            pass  # the server is gone
 
     # ------------------------------------------------------------------------------------- accepting
 
@@ -142,7 +149,7 @@ class Tasks:
             if os.getpid() != self._pid:  # the handler has forked, and this is the child: it is no second worker
                 copies.leave(error)
             ended = isinstance(error, asyncio.CancelledError) and connection.cancelled_at is not None
-            if not (ended or (isinstance(error, ConnectionError) and connection.is_lost())):
+            if not (ended or (isinstance(error, ConnectionError) and raised_by(error, connection))):
                 failed = error
                 self.cells[counters.ERRORS] += 1
             if not isinstance(error, Exception):
@@ -192,6 +199,8 @@ class Tasks:
             await asyncio.sleep(max(0.0, due - self.loop.time()))
             self.cells[counters.LAG] = int(max(0.0, self.loop.time() - due) * counters.MICROSECONDS)
             due = self.loop.time() + LOOK
+            for _ in range(2):  # what arrived while somebody held up the loop, is heard first
+                await asyncio.sleep(0)
             self.now = monotonic()
             self._accept_again()
             self._look_at_the_lingering()
@@ -214,11 +223,7 @@ class Tasks:
         handling, idle = self.settings.handler_timeout, self.settings.idle_timeout
         if handling is not None and self.now - connection.began > handling:
             return True
-        if idle is None:
-            return False
-        if not connection.waits_in_vain():
-            connection.seen = self.now
-        return self.now - connection.seen > idle
+        return idle is not None and connection.idle(self.now) > idle
 
     def _cancel(self, connection: Connection) -> None:
         """End its handler; one that cleans up is left in peace for a while."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -37,24 +37,24 @@ class ServerWorker:
     ) -> None:
         self.began = monotonic()
         self.ends_at: float | None = None  # when it is to be ended, if it has not by then
-        self.is_accepting = True
+        self.is_accepting = False
         self.was_ended = False
         self._drain_timeout = settings.drain_timeout
         self._tell = tell
         self._last: dict[str, float] = {}
         self._lock = threading.Lock()  # of the counters, which other threads read
-        self._pool = Pool(1, model="asyncio" if settings.is_async else "greenlets", concurrency=1)
-        self._counters: Counters | None = Counters()
+        self._counters: Counters | None = None
         self._control, self._theirs = Pipe()
-        job = Job(settings, certificates, listeners, self._theirs, self._counters)
-        try:
+        with ExitStack() as undo:  # the handler cannot travel, or no descriptor is free
+            undo.callback(self._let_go)
+            self._counters = Counters()
+            self._pool = Pool(1, model="asyncio" if settings.is_async else "greenlets", concurrency=1)
+            undo.callback(self._pool.terminate)
+            job = Job(settings, certificates, listeners, self._theirs, self._counters)
             self._result = self._pool.submit(serve_tasks if settings.is_async else serve_greenlets, job)
-        except BaseException:  # the handler cannot travel
-            self._pool.terminate()
-            self._let_go()
-            raise
-        self._listener = threading.Thread(target=self._listen, name="procoro-server-worker", daemon=True)
-        self._listener.start()
+            self._listener = threading.Thread(target=self._listen, name="procoro-server-worker", daemon=True)
+            self._listener.start()
+            undo.pop_all()
         self._result.add_done_callback(lambda _: self._tell(self, ENDED))
 
     def _listen(self) -> None:
@@ -65,8 +65,8 @@ class ServerWorker:
             pass  # it has ended, which is told otherwise
 
     def finish(self) -> None:
-        """Let it accept no more, and end when its connections have."""
-        self.ends_at = monotonic() + self._drain_timeout + LEAVING
+        """Let it accept no more, and end when its connections have; one that has not begun, has none."""
+        self.ends_at = monotonic() + LEAVING + (self._drain_timeout if self.is_accepting else 0.0)
         try:
             self._control.send(FINISH)
         except (OSError, EOFError):
@@ -95,8 +95,11 @@ class ServerWorker:
         except CancelledError as cancelled:
             error = cancelled
         # A process that a handler has forked may hold the other end: that is not to keep who listens.
-        with socket.socket(fileno=os.dup(self._control.fileno())) as end:
+        end = socket.socket(fileno=self._control.fileno())
+        try:
             end.shutdown(socket.SHUT_RDWR)
+        finally:
+            end.detach()
         self._listener.join()
         self._let_go()
         return error
@@ -109,6 +112,26 @@ class ServerWorker:
             if counters is not None:
                 self._last = counters.read()
                 counters.close()
+
+
+class Unborn(ServerWorker):
+    """One that could not be made: it ends at once, as one would that cannot begin."""
+
+    def __init__(self, error: Exception) -> None:
+        self.began = monotonic()
+        self.ends_at = None
+        self.is_accepting = self.was_ended = False
+        self._error = error
+
+    def finish(self) -> None:
+        """As of any other."""
+
+    def end(self) -> None:
+        """As of any other."""
+
+    def close(self) -> BaseException | None:
+        """As of any other."""
+        return self._error
 
 
 def end_in_words(error: BaseException | None) -> str:
