@@ -291,3 +291,30 @@ def test_a_waiter_whose_event_was_left_locked_stops_no_pool(gate: Gate) -> None:
         assert stands.get(PATIENCE) == 5
         assert pool.submit(calls.double, 1).get(1.0) == 2
         waiting.join(PATIENCE)
+
+
+def test_a_handler_asks_for_the_map_that_is_just_being_unpickled(handling: Callable[..., None]) -> None:
+    with Pool(1) as pool:
+        result = pool.map_async(Signalled, range(20))
+        result.wait(PATIENCE)
+        got: list[object] = []
+        handling(lambda: got.append(result.get(PATIENCE)))
+        Signalled.due = 1
+        values = [Signalled(number) for number in range(20)]
+        assert result.get(PATIENCE) == values
+        assert got == [values]
+        assert result.get(PATIENCE) is result.get(PATIENCE)
+
+
+def test_a_handler_takes_from_the_stream_whose_values_are_just_being_unpickled(  # Stream._advance
+    handling: Callable[..., None],
+) -> None:
+    with Pool(1) as pool:
+        stream = pool.imap(Signalled, range(2000))
+        got: list[Signalled] = []
+        handling(lambda: got.append(next(stream)))
+        values = [next(stream) for _ in range(100)]
+        Signalled.due = 1
+        values += stream
+        assert len(got) == 1
+        assert sorted(value.number for value in (*got, *values)) == [*range(2000)]

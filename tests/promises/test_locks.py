@@ -9,13 +9,15 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from procoro import Barrier, BoundedSemaphore, Condition, Event, Lock, Pool, RLock, Semaphore
 from procoro.errors import NotHeld, ProcoroError
-from procoro.ipc.waiting import Sleeper
+from procoro.ipc.line import Lines, Place
+from procoro.ipc.waiting import LOOK, Sleeper
 from tests.gate import Gate
 from tests.promises import shares
 from tests.promises.conftest import Script
@@ -1251,3 +1253,10 @@ def test_a_barrier_of_many() -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert sorted(numbers) == list(range(200))
+
+
+def test_who_stands_in_a_line_looks_again_at_its_deadline() -> None:
+    assert Place(Lines(), None)._seconds() == LOOK
+    assert Place(Lines(), monotonic() + 1000)._seconds() == LOOK
+    assert 0 < Place(Lines(), monotonic() + LOOK / 2)._seconds() <= LOOK / 2
+    assert Place(Lines(), monotonic() - 1)._seconds() == 0

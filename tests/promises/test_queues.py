@@ -15,6 +15,7 @@ import pytest
 
 from procoro import JoinableQueue, Lock, Pool, Queue, SimpleQueue
 from procoro.errors import ConsumerDied, NotPicklable, ProcoroError, QueueShutDown
+from procoro.ipc.rings import END, JOINERS_NEWS, JOINERS_SLEEP
 from tests.gate import Gate
 from tests.promises import shares
 from tests.promises.conftest import Script
@@ -982,3 +983,88 @@ def test_a_shutdown_that_drops_what_is_left_ends_a_join_at_once(fork: Fork) -> N
     began = time.monotonic()
     queue.shutdown(immediate=True)
     assert joining.result() - began < 0.8  # and not when it looks by itself, after 1 s
+
+
+def test_what_the_dead_have_done_for_others_hides_no_death(fork: Fork) -> None:
+    queue: JoinableQueue[int] = JoinableQueue()
+    for number in range(3):
+        queue.put(number)
+    queue.get()
+    queue.get()
+    fork(queue.task_done).result()  # one of ours; and it is gone
+    dead = fork(queue.get)
+    dead.result()
+    with pytest.raises(ConsumerDied, match=str(dead.pid)):
+        fork(queue.join).result()
+
+
+def _take(queue: JoinableQueue[int]) -> None:
+    queue.get()
+    queue.task_done()
+
+
+def test_a_worker_that_gets_a_queue_again_and_again_is_one_consumer() -> None:
+    queue: JoinableQueue[int] = JoinableQueue()
+    with Pool(1) as pool:
+        for number in range(5):
+            queue.put(number)
+            pool.submit(_take, queue).result()
+        assert len(list(queue._table.entries())) == 1
+    queue.join()
+
+
+def test_the_last_task_done_wakes_who_joins() -> None:
+    queue: JoinableQueue[int] = JoinableQueue()
+    for number in range(2):
+        queue.put(number)
+    queue.get()
+    queue.get()
+    words = queue._words
+    words[JOINERS_SLEEP] = 1  # somebody waits
+    queue.task_done()
+    assert (words[JOINERS_SLEEP], words[JOINERS_NEWS]) == (1, 0)
+    queue.task_done()
+    assert (words[JOINERS_SLEEP], words[JOINERS_NEWS]) == (0, 1)
+
+
+def test_a_ring_that_the_reader_has_followed_to_is_used_again_and_again() -> None:
+    queue: JoinableQueue[bytes] = JoinableQueue()
+    item = bytes(1000)
+    for _ in range(2):  # it grows, twice
+        for _ in range(200):
+            queue.put(item)
+        for _ in range(200):
+            assert queue.get() == item
+    end = queue._words[END]
+    for _ in range(2000):
+        queue.put(item)
+        assert queue.get() == item
+    assert queue._words[END] == end
+    assert 512 * os.fstat(queue._file).st_blocks < 1 << 19, "what it has left is given back"
+
+
+def test_the_memory_of_a_very_large_ring_is_given_back_as_it_is_read() -> None:
+    queue: JoinableQueue[bytes] = JoinableQueue()
+
+    def kept() -> int:
+        return os.fstat(queue._file).st_blocks * 512 >> 20
+
+    for _ in range(40):
+        queue.put(bytes(8 << 20))
+    assert kept() >= 320
+    for _ in range(40):
+        queue.get()
+    assert kept() <= 200, "all of the last ring is still there, read or not"
+
+
+def test_memory_that_is_given_back_holds_no_item() -> None:
+    """A reader that waited in vain gives it back; another may just have put something in."""
+    queue: JoinableQueue[bytes] = JoinableQueue()
+    queue.put(bytes(8 << 20))
+    queue.get()
+    for _ in range(2):
+        queue.put(b"x" * 100)
+        queue._give_back()
+        assert queue.get() == b"x" * 100
+        queue._give_back()
+        assert os.fstat(queue._file).st_blocks * 512 < 1 << 20

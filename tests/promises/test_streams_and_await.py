@@ -1,8 +1,10 @@
 """Streams raise at the failed call's place and go on; everything can be awaited."""
 
 import asyncio
+import gc
 import itertools
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, as_completed, wait
 from typing import Any
@@ -13,7 +15,7 @@ from procoro import Pool
 from procoro.errors import WaitTimeout, WorkerDied
 from tests.gate import Gate
 from tests.promises import calls
-from tests.promises.looks import PATIENCE, outcomes
+from tests.promises.looks import PATIENCE, outcomes, wait_until
 
 
 def test_a_failed_call_raises_at_its_place_and_the_stream_goes_on() -> None:
@@ -279,3 +281,63 @@ def test_several_threads_may_share_an_iterator(function: Any) -> None:
                 for done in [threads.submit(take) for _ in range(4)]:
                     done.result(PATIENCE)
             assert len(outcomes) == 2_000 and len(set(outcomes)) == 2_000
+
+
+COUNT = 20_000  # more than a stream may hold that somebody is to take from
+
+
+def test_a_stream_that_nobody_ever_looked_at_runs_to_its_end() -> None:
+    pulled: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(COUNT):
+            pulled.append(number)
+            yield number
+
+    with Pool(1) as pool:
+        pool.imap(calls.double, numbers())
+        wait_until(lambda: len(pulled) == COUNT, "all inputs are pulled")
+        streams = pool._conductor._scheduler.streams
+        wait_until(lambda: not streams.by_number, "it has ended")
+
+
+def test_a_stream_that_was_left_early_holds_no_room() -> None:
+    pulled: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(COUNT):
+            pulled.append(number)
+            yield number
+
+    with Pool(1) as pool:
+        stream = pool.imap(calls.double, numbers())
+        assert next(stream) == 0
+        streams = pool._conductor._scheduler.streams
+        wait_until(lambda: len(pulled) > 1000, "it is well under way")
+        del stream
+        wait_until(lambda: not streams.by_number, "it has ended")
+        assert streams.items == 0
+        assert len(pulled) < COUNT
+
+
+class Thing:
+    """Can be referred to weakly."""
+
+
+def _thing(number: int) -> Thing:
+    return Thing()
+
+
+def test_a_value_that_was_taken_is_kept_no_longer() -> None:
+    """Nor by a neighbour that came with it, nor in a circle until the collector comes."""
+    with Pool(1) as pool:
+        gc.disable()
+        try:
+            results = [pool.submit(_thing, number) for number in range(200)]
+            refs = [weakref.ref(result.result()) for result in results[:-1]]
+            last = results.pop()
+            results.clear()
+            assert not any(ref() for ref in refs)
+            assert isinstance(last.result(), Thing)
+        finally:
+            gc.enable()

@@ -5,7 +5,7 @@ import pytest
 from procoro.calls import Fault, FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.crowds import GRACE, LOADING
-from procoro.scheduler.scheduler import FAILURES, HUNG, LONG
+from procoro.scheduler.scheduler import DEADLY, FAILURES, HUNG, LONG
 from tests.scheduler.stage import Stage, kinds
 
 pytestmark = pytest.mark.pure
@@ -466,3 +466,92 @@ def test_workers_that_are_killed_before_a_call_begins_are_replaced() -> None:
         stage.tell(m.WorkerLost(worker, 0, "gone", killed=True))
         stage.tell(m.WorkerReady(worker + 1))
     assert stage.scheduler.streams.running and not stage.faults()
+
+
+def test_a_call_that_waited_long_behind_another_has_its_whole_time() -> None:
+    stage = Crowded(places=1)
+    stage.scheduler.batching.learn("f", 1, 1e-3)  # so short that some are at hand
+    first = stage.many(1)
+    second = stage.many(1, 2, timeout=1.0)
+    stage.begin(first, 1)
+    stage.tell(m.Begun(1, second.span))  # it is loaded, and waits
+    stage.now = LOADING + 0.5
+    stage.record(first, 0)
+    stage.end(first, 1)
+    stage.begin(second, 1)
+    stage.tick(LOADING + 1.0)  # so long after it was sent
+    assert not stage.scheduler.fleet.workers[1].asked
+    assert not stage.all(m.KillWorker)
+    assert stage.scheduler.wake_at() == pytest.approx(LOADING + 1.5)
+
+
+def test_when_memory_gets_short_what_waits_at_hand_is_taken_back() -> None:
+    stage = Crowded(places=1)
+    stage.scheduler.batching.learn("f", 1, 1e-3)
+    stage.submit(1, 3, many=True)
+    sent = stage.all(m.Send)[-1]
+    stage.begin(sent, 1)
+    assert stage.scheduler.fleet.workers[1].waiting
+    assert kinds(stage.tell(m.MemoryShort(True))) == ["TakeBack"]
+    stage.take_back(**{f"s{sent.span}": 1})
+    assert stage.scheduler.fleet.workers[1].waiting == 0
+    assert len(stage.all(m.Send)) == 1
+    stage.record(sent, 0)
+    stage.end(sent, 1)
+    assert stage.all(m.Send)[-1].count == 1
+
+
+def test_a_fault_among_many_is_told_with_its_input_and_how() -> None:
+    stage = Crowded()
+    sent = stage.many(4)
+    stage.begin(sent, 3)
+    stage.record(sent, 0)
+    stage.tell(m.WorkerLost(1, sent.span, "killed by a test"))
+    faults = [effect.outcome for effect in stage.all(m.Deliver) if isinstance(effect.outcome, Fault)]
+    assert [(fault.first, [*fault.given], fault.how) for fault in faults] == [
+        (1, [1], "killed by a test"),
+        (2, [2], "killed by a test"),
+    ]
+
+
+def test_workers_that_are_ended_for_a_call_give_nothing_up() -> None:
+    stage = Crowded()
+    stage.submit(1, 20, many=True, timeout=1.0)
+    stage.scheduler.streams.by_number[1].deaths = DEADLY - 1
+    sent = stage.all(m.Send)[-1]
+    stage.begin(sent, 2)
+    stage.wait()
+    for _ in range(9):
+        worker = stage.scheduler.fleet.workers[1]
+        if worker.taking:
+            stage.take_back(**{f"s{sent.span}": 2})
+        if worker.doom is not None:
+            break
+        stage.wait()
+    assert worker.doom == FaultKind.TIMEOUT
+    stage.tell(m.WorkerLost(1, sent.span, "killed", killed=True))
+    assert stage.scheduler.streams.by_number[1].deaths == DEADLY - 1
+    assert FaultKind.GAVE_UP not in stage.outcomes().values()
+
+
+def test_a_death_of_many_counts_once_for_their_stream() -> None:
+    stage = Crowded()
+    sent = stage.many(10)
+    stage.begin(sent, 10)
+    stage.scheduler.streams.by_number[1].exhausted = False  # it stays
+    stage.tell(m.WorkerLost(1, sent.span, "gone", killed=True))
+    assert stage.scheduler.streams.by_number[1].deaths == 1
+
+
+def test_a_thread_that_may_not_have_begun_a_killed_call_is_given_time_to_say_so() -> None:
+    stage = Crowded(obeyed=False)
+    first, second = stage.many(1), stage.many(1, 2)
+    stage.begin(first, 1)
+    stage.tell(m.Cancelled(1, 2, 0, kill=True))
+    stage.take_back(s1=1, s2=1)  # the second may be what it loads
+    assert stage.answers() == {1: True}
+    assert kinds(stage.end(second, 0)) == ["Deliver", "StreamEnded"]  # it has not begun after all
+    assert stage.outcomes(2) == {0: FaultKind.KILLED}
+    while (due := stage.scheduler.wake_at()) is not None:
+        stage.tick(due)
+    assert not stage.all(m.KillWorker), "the first has harmed nobody"

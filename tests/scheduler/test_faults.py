@@ -1,11 +1,13 @@
 """What follows when something fails, is cancelled, dies, hangs or is too big; told by hand."""
 
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
-from procoro.calls import Fault, FaultKind
+from procoro.calls import Fault, FaultKind, Piece
 from procoro.scheduler import messages as m
+from procoro.scheduler.backlog import Backlog
 from procoro.scheduler.fleet import CALM_DEATHS
 from procoro.scheduler.scheduler import DEADLY, HUNG, LOADING, LONG
 from tests.scheduler.stage import Stage, kinds
@@ -474,3 +476,174 @@ def test_outcomes_of_an_ordered_stream_wait_for_those_before_them() -> None:
     assert stage.outcomes() == {}
     stage.record(first, 0, 2)
     assert list(stage.outcomes()) == [0, 1, 2, 3]
+
+
+def test_a_stream_that_has_ended_leaves_nothing_behind() -> None:
+    stage = Stage(1)
+    for stream in range(1, 4):
+        stage.tell(m.Opened(stream, 1 + stream % 2, "f", items=range(1), nbytes=8))
+    for place in range(3):
+        sent = stage.all(m.Send)[place]
+        stage.record(sent, 0)
+        stage.end(sent, 1)
+    backlog, streams = stage.scheduler.backlog, stage.scheduler.streams
+    assert not streams.by_number
+    assert not (backlog.lanes or backlog.waiting or backlog._lane_of)
+
+
+def test_of_a_retry_that_went_well_nothing_is_kept() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f", retries=1))
+    stage.tell(m.Supplied(1, range(1), 8))
+    for ok in (False, True):
+        sent = stage.all(m.Send)[-1]
+        stage.record(sent, 0, ok=ok)
+        stage.end(sent, 1)
+        if not ok:
+            stage.wait()
+    assert stage.outcomes() == {0: "ok"}
+    assert not stage.scheduler.streams.by_number[1].attempts
+
+
+def _replace(stage: Stage) -> int:
+    """The next worker is started and gets ready; its number."""
+    known = stage.scheduler.fleet.workers
+    while not known:
+        stage.wait()
+    (worker,) = known
+    stage.tell(m.WorkerReady(worker))
+    return worker
+
+
+def test_a_retry_waits_30_seconds_at_most() -> None:
+    stage = Stage(1)
+    stage.submit(1, retries=12)
+    waits = []
+    for _ in range(12):
+        sent = stage.all(m.Send)[-1]
+        stage.record(sent, 0, ok=False)
+        stage.end(sent, 1)
+        before = stage.now
+        stage.wait()
+        waits.append(stage.now - before)
+    assert waits[8:] == pytest.approx([25.6, 30.0, 30.0, 30.0])
+
+
+def test_deaths_with_outcomes_between_them_give_nothing_up() -> None:
+    stage = Stage(1)
+    stage.submit(1, 2 * DEADLY + 2)
+    for _ in range(DEADLY + 1):
+        stage.tell(m.WorkerLost(stage.all(m.Send)[-1].worker, stage.all(m.Send)[-1].span, "gone", killed=True))
+        _replace(stage)
+        sent = stage.all(m.Send)[-1]
+        stage.record(sent, 0)
+        stage.end(sent, 1)
+    assert stage.now == 0.0, "each worker is replaced at once"
+    kinds_of_end = Counter(stage.outcomes().values())
+    assert kinds_of_end == {FaultKind.DIED: DEADLY + 1, "ok": DEADLY + 1}
+
+
+def test_time_outs_one_after_another_are_no_reason_to_give_up() -> None:
+    stage = Stage(1)
+    stage.submit(1, DEADLY + 1, timeout=1.0)
+    for _ in range(DEADLY + 1):
+        sent = stage.all(m.Send)[-1]
+        stage.tell(m.Begun(sent.worker, sent.span))
+        while not stage.scheduler.fleet.workers[sent.worker].taking:
+            stage.wait()
+        stage.tell(m.TakenBack(sent.worker, {sent.span: 1}))
+        while stage.scheduler.fleet.workers[sent.worker].doom is None:
+            stage.wait()
+            if stage.scheduler.fleet.workers[sent.worker].taking:
+                stage.tell(m.TakenBack(sent.worker, {sent.span: 1}))
+        stage.tell(m.WorkerLost(sent.worker, sent.span, "killed", killed=True))
+        _replace(stage)
+    assert set(stage.outcomes().values()) == {FaultKind.TIMEOUT}
+
+
+def test_one_worker_that_gets_ready_makes_up_for_those_that_did_not() -> None:
+    stage = Stage(1, ready=False)
+    for worker in (1, 2):
+        stage.tell(m.WorkerLost(worker, 0, "the initializer raised"))
+        stage.wait()
+    stage.tell(m.WorkerReady(3), m.WorkerLost(3, 0, "kill -9", killed=True))
+    stage.tell(m.WorkerLost(4, 0, "the initializer raised"))
+    assert not stage.all(m.GiveUp)
+
+
+def test_a_worker_that_does_not_get_ready_in_time_is_killed_and_the_pool_gives_up() -> None:
+    stage = Stage(1, ready=False, start_timeout=10)
+    stage.submit(1)
+    assert stage.scheduler.wake_at() == 10
+    assert kinds(stage.tick(9.9)) == []
+    assert kinds(stage.tick(10.0))[0] == "KillWorker"
+    stage.tell(m.WorkerLost(1, 0, "killed", killed=True), m.WorkerLost(2, 0, "killed", killed=True))
+    assert len(stage.all(m.GiveUp)) == 1
+    assert stage.outcomes() == {0: FaultKind.GAVE_UP}
+
+
+def test_who_has_left_its_share_of_the_window_leaves_it_to_the_others() -> None:
+    stage = Stage(1)
+    for stream, leave in ((1, m.Detached(1)), (2, m.Drained(2)), (3, m.Drained(3, drop=True)), (4, m.Exhausted(4))):
+        stage.tell(m.Opened(stream, stream, "f", window=True), leave)
+    stage.tell(m.Detached(2))  # twice
+    assert stage.scheduler.streams._sharers == 0
+    stage.tell(m.Opened(5, 5, "f", window=True), m.Unbounded())
+    assert stage.scheduler.streams._sharers == 0
+
+
+def test_a_retry_comes_when_it_is_due_also_if_others_were_dropped() -> None:
+    backlog = Backlog()
+    for stream in (1, 2):
+        backlog.open(stream, stream)
+    for place, (stream, until) in enumerate(((1, 0), (2, 10), (1, 1), (2, 11), (2, 12), (2, 2), (2, 3))):
+        backlog.put_off(Piece(stream, place, [b""], 0, 1, 1.0), until)
+    backlog.remove_all(1)
+    assert backlog.next_due() == 2
+    assert [piece.first for piece in backlog.due(10)] == [5, 6, 1]
+    for number, until in enumerate((20, 30, 21, 31, 32, 22, 23), 100):
+        backlog.put_off(Piece(2, number, [b""], 0, 1, 1.0), until)
+    backlog.remove_later(2, 3)  # it was due at 11
+    backlog.remove_later(2, 4)
+    backlog.remove_later(2, 100)
+    assert backlog.next_due() == 21
+
+
+def test_a_stream_that_is_dropped_is_taken_back_from_the_workers_that_hold_it() -> None:
+    stage = Stage(2)
+    stage.sends(5)
+    stage.submit(2, 1)
+    assert [sent.worker for sent in stage.all(m.Send)] == [1, 2]
+    (taken,) = [effect for effect in stage.tell(m.Drained(1, drop=True)) if type(effect) is m.TakeBack]
+    assert taken.worker == 1
+
+
+def test_a_call_that_does_not_run_is_told_with_its_input_and_its_attempt() -> None:
+    stage = Stage(1)
+    stage.submit(1, 3, retries=1)
+    sent = stage.all(m.Send)[-1]
+    stage.record(sent, 0, ok=False)
+    stage.end(sent, 1)
+    stage.tell(m.TerminateAsked())
+    faults = [effect.outcome for effect in stage.all(m.Deliver) if isinstance(effect.outcome, Fault)]
+    assert [(fault.first, [*fault.given], fault.attempt) for fault in faults] == [(0, [0], 2), (1, [1], 1), (2, [2], 1)]
+
+
+def test_the_call_that_runs_is_the_first_without_an_outcome_once_its_function_is_loaded() -> None:
+    stage = Stage(1)
+    sent = stage.sends(3)
+    assert not stage.scheduler.is_running(1, 0)
+    stage.tell(m.Begun(1, sent.span))
+    assert [stage.scheduler.is_running(1, number) for number in range(3)] == [True, False, False]
+    stage.record(sent, 0)
+    assert [stage.scheduler.is_running(1, number) for number in range(3)] == [False, True, False]
+
+
+def test_of_a_killed_call_nothing_is_kept() -> None:
+    stage = Stage(1)
+    stage.tell(m.Opened(1, 1, "f"))
+    stage.tell(m.Supplied(1, range(1), 8))
+    sent = stage.all(m.Send)[-1]
+    stage.tell(m.Cancelled(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.WorkerLost(1, sent.span, "killed"))
+    assert stage.outcomes() == {0: FaultKind.KILLED}
+    assert not stage.scheduler.streams.by_number[1].killed

@@ -33,7 +33,7 @@ class MapResult(Generic[T]):
         self._error_callback = error_callback
         self._parts: dict[int, Outcomes] = {}
         self._done = Flag()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._outcome: tuple[bool, Any] | None = None
         self._end: Fault | BaseException | None = None  # why there is more that was not run
         self._awaiting: list[asyncio.Future[None]] = []
@@ -66,14 +66,16 @@ class MapResult(Generic[T]):
     def _open(self) -> tuple[bool, Any]:
         with self._lock:
             if self._outcome is None:
-                self._outcome = self._gather()
-                self._parts.clear()
+                outcome = self._gather(self._parts.copy())
+                if self._outcome is None:
+                    self._outcome = outcome
+                    self._parts.clear()
             return self._outcome
 
-    def _gather(self) -> tuple[bool, Any]:
+    def _gather(self, parts: dict[int, Outcomes]) -> tuple[bool, Any]:
         values: list[Any] = []
-        for first in sorted(self._parts):
-            part = self._parts[first]
+        for first in sorted(parts):
+            part = parts[first]
             if (loaded := part.values()) is not None:
                 values += loaded
                 continue

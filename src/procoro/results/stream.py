@@ -164,6 +164,8 @@ class Stream(Generic[T]):
             failures = self._failures
             if loaded is None:
                 failures = deque((outcomes.get(number),) for number in range(run.first, run.first + run.count))
+            if not ready or ready[0] is not outcomes:  # a signal handler, while we unpickled it, was faster
+                return self._advance()
             taken = run.count, run.nbytes
             # No calls from here on: behind each, a signal handler may raise, and what is half taken would be lost.
             self._begun = True
