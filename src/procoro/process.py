@@ -17,7 +17,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from procoro import arguments
+from procoro.calls import CO_COROUTINE
 from procoro.engines.template import TemplateProcess
+from procoro.wire.twin import MAIN
 from procoro.worker import state
 
 if TYPE_CHECKING:
@@ -508,7 +510,6 @@ def _modules(process: Process) -> set[str]:
     return modules
 
 
-MAIN = ("__main__", "__mp_main__")
 PICKLERS = "procoro.wire.picklers"
 
 
@@ -516,9 +517,6 @@ def _not_started(process: Process, error: Exception) -> Exception:
     if not isinstance(error, OSError):
         return error
     return OSError(error.errno, f"{error.strerror}: {process._name} was not started")
-
-
-CO_COROUTINE = 0x80  # as `inspect` has it
 
 
 def _not_picklable(process: Process, error: Exception) -> Exception:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from procoro.calls import is_async
+from procoro.calls import CO_ASYNC_GENERATOR, is_async
 
-CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200  # as `inspect` has them
+CO_GENERATOR = 0x20  # as `inspect` has it
 
 
 def runs_by_asyncio(handler: Callable[[Any], Any], model: str | None) -> bool:

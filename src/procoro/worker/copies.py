@@ -6,20 +6,16 @@ import os
 import sys
 from typing import NoReturn
 
+from procoro.worker import output
+
 
 def leave(error: BaseException | None) -> NoReturn:
     """End it, now that the call has returned in it, or raised this."""
-    status = 0 if error is None else 1
+    status = 0
     if isinstance(error, SystemExit):
-        if error.code is None or isinstance(error.code, int):
-            status = (error.code or 0) & 0xFF
-        else:
-            print(error.code, file=sys.stderr)
+        status = output.exit_status(error)
     elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass  # what cannot be written is nobody's fault here
+        status = 1
+    output.write_out()
     os._exit(status)

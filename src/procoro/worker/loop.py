@@ -306,11 +306,7 @@ class Worker:
     def write_out(self) -> None:
         """Write out what calls have printed."""
         self.printed.clear()  # first: what a thread prints meanwhile is for the next time
-        for stream in (*self.streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
-            try:
-                stream.flush()  # type: ignore[union-attr]
-            except Exception:
-                pass  # what cannot be written is not the call's fault
+        output.write_out(*self.streams)
 
 
 def _call(load: Callable[[], Any]) -> Any:

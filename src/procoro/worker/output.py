@@ -45,6 +45,24 @@ def open_streams(stdout: int, stderr: int, printed: list[bool]) -> tuple[LineWri
     return out, err
 
 
+def write_out(*streams: Any) -> None:
+    """Flush these, and standard output and error; what cannot be written is not the call's fault."""
+    standard = getattr(sys, "stdout", None), getattr(sys, "stderr", None)
+    for stream in {id(one): one for one in (*streams, *standard)}.values():
+        try:
+            stream.flush()
+        except Exception:  # there is none, or it is closed, or full
+            pass
+
+
+def exit_status(leaving: SystemExit) -> int:
+    """What a program ends with that leaves so; what is no number, it says to standard error."""
+    if leaving.code is None or isinstance(leaving.code, int):
+        return (leaving.code or 0) & 0xFF
+    print(leaving.code, file=sys.stderr)
+    return 1
+
+
 class ForwardLogging:
     """Waits on `sys.meta_path` for `logging` to be imported: most calls never do, and it costs 10 ms.
 

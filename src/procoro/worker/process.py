@@ -104,10 +104,7 @@ class OneCall:
             value = self._run()
         except SystemExit as leaving:
             self._say(channel.LEFT, self._failure(leaving))
-            if leaving.code is None or isinstance(leaving.code, int):
-                return leaving.code or 0
-            print(leaving.code, file=sys.stderr)
-            return 1
+            return output.exit_status(leaving)
         except BaseException as error:
             if not self._say(channel.RAISED, self._failure(error)) or not self._is_asked():
                 _print(error)
@@ -220,16 +217,7 @@ def _print(error: BaseException) -> None:
 
 def _end(streams: tuple[output.LineWriter, output.LineWriter]) -> None:
     """What an interpreter does at its end: threads, exit functions, what is still to be written."""
-
-    def write_out() -> None:
-        open_ones = (*streams, getattr(sys, "stdout", None), getattr(sys, "stderr", None))
-        for stream in {id(stream): stream for stream in open_ones}.values():
-            try:
-                stream.flush()  # type: ignore[union-attr]
-            except Exception:  # it is closed, or full
-                pass
-
-    steps = iter((_join_threads, atexit._run_exitfuncs, write_out, _ignore_interrupts))
+    steps = iter((_join_threads, atexit._run_exitfuncs, partial(output.write_out, *streams), _ignore_interrupts))
     while True:
         try:
             for step in steps:

@@ -166,10 +166,7 @@ class Template:
             kernel.hang_on(lifeline)
             status = life(fds)
         except SystemExit as leaving:  # a child that a call has forked leaves as any program would
-            if leaving.code is not None and not isinstance(leaving.code, int):
-                print(leaving.code, file=sys.stderr)
-                leaving.code = 1
-            status = (leaving.code or 0) & 0xFF
+            status = output.exit_status(leaving)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
         finally:
