@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from procoro.ipc.locks import BoundedSemaphore, Lock, RLock, Semaphore
     from procoro.ipc.pipes import Pipe
     from procoro.ipc.queues import Queue, SimpleQueue
-    from procoro.kernel import cores as cpu_count
+    from procoro.machine import cores as cpu_count
     from procoro.pool import Pool
     from procoro.process import Process, active_children, current_process, parent_process
     from procoro.results import MapResult, Result, Stream
@@ -35,7 +35,7 @@ _HOMES = {
     "active_children": ("procoro.process", "active_children"),
     "current_process": ("procoro.process", "current_process"),
     "parent_process": ("procoro.process", "parent_process"),
-    "cpu_count": ("procoro.kernel", "cores"),
+    "cpu_count": ("procoro.machine", "cores"),
     "Queue": ("procoro.ipc.queues", "Queue"),
     "JoinableQueue": ("procoro.ipc.joinable", "JoinableQueue"),
     "SimpleQueue": ("procoro.ipc.queues", "SimpleQueue"),

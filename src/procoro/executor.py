@@ -9,7 +9,7 @@ from concurrent import futures
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from procoro import arguments, exits, kernel
+from procoro import arguments, exits, machine
 from procoro.pool import Pool
 from procoro.wire.inputs import ONE, STAR
 
@@ -56,7 +56,7 @@ class Executor(futures.Executor):
         memory_limit: int | str | None = None,
         name: str | None = None,
     ) -> None:
-        workers = kernel.cores() if max_workers is None else arguments.count("max_workers", max_workers, 1)
+        workers = machine.cores() if max_workers is None else arguments.count("max_workers", max_workers, 1)
         if mp_context is not None and not hasattr(mp_context, "get_start_method"):
             raise TypeError(f"mp_context must be a multiprocessing context or None, got {mp_context!r}")
         if max_tasks_per_child is not None:

@@ -27,8 +27,6 @@ MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
 STORES_IN_ORDER = os.uname().machine in ("x86_64", "i686")
-NO_LIMIT = 1 << 60  # bytes: what cgroups v1 call no limit is above that
-LIMITS_LAST = 2.0  # seconds between two looks at the limits of cgroups; what they hold is looked at each time
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 
 
@@ -138,28 +136,14 @@ def barrier() -> None:
 
 def umask() -> int:
     """This process's umask, read without changing it."""
-    umask = _read("/proc/self/status").partition(b"\nUmask:")[2].partition(b"\n")[0]
+    umask = read("/proc/self/status").partition(b"\nUmask:")[2].partition(b"\n")[0]
     return int(umask, 8) if umask else 0o022
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, within its cgroup's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for folder in _cgroups("cpu"):
-        try:
-            with open(f"{folder}/cpu.max") as file:
-                quota, period = file.read().split()
-        except OSError:  # v1
-            quota, period = f"{_number(f'{folder}/cpu.cfs_quota_us')}", f"{_number(f'{folder}/cpu.cfs_period_us')}"
-        if quota.isdigit() and period.isdigit():  # not "max", -1 or None
-            count = min(count, max(1, int(quota) // int(period)))
-    return max(1, count)
 
 
 def started(pid: int) -> int:
     """When a process started, in the kernel's ticks; 0 if it is dead. With its pid, that names it for good."""
     try:
-        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+        fields = read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in b"ZX" else int(fields[19])
@@ -168,7 +152,7 @@ def started(pid: int) -> int:
 def starved(pid: int) -> int:
     """For how long a process's main thread has been ready to run, and had no core: ns; 0 if nobody can tell."""
     try:
-        return int(_read(f"/proc/{pid}/schedstat").split()[1])
+        return int(read(f"/proc/{pid}/schedstat").split()[1])
     except (OSError, IndexError):
         return 0
 
@@ -176,113 +160,12 @@ def starved(pid: int) -> int:
 def resident(pid: int) -> int:
     """Bytes of memory that a process holds; 0 if it is gone."""
     try:
-        return int(_read(f"/proc/{pid}/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(read(f"/proc/{pid}/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
 
 
-def memory_left() -> tuple[int, int]:
-    """Bytes that can still be had, and bytes in all: the tightest of the machine and the cgroups we are in.
-
-    Where that cannot be learnt, because no descriptor is free, there is plenty.
-    """
-    total = left = sys.maxsize
-    try:
-        memory = _read("/proc/meminfo")
-        total, left = (
-            int(memory.partition(name)[2].split(None, 1)[0]) * 1024 for name in (b"MemTotal:", b"MemAvailable:")
-        )
-    except (OSError, IndexError):
-        pass
-    for folder, limit in _memory_limits(int(time.monotonic() // LIMITS_LAST)):
-        used = _number(f"{folder}/memory.current") or _number(f"{folder}/memory.usage_in_bytes")
-        if used is not None and limit - used < left:
-            room = limit - used + _cached(folder)
-            if room < left:
-                left, total = room, limit
-    return left, total
-
-
-@functools.lru_cache(1)
-def _memory_limits(when: int) -> list[tuple[str, int]]:
-    """The cgroups with a limit to our memory, and their limits, as they are at some time."""
-    limits = [
-        (folder, _number(f"{folder}/memory.max") or _number(f"{folder}/memory.limit_in_bytes"))
-        for folder in _cgroups("memory")
-    ]
-    return [(folder, limit) for folder, limit in limits if limit is not None and limit < NO_LIMIT]
-
-
-def _cached(folder: str) -> int:
-    """Bytes of files in memory: they count as used by the cgroup, and are dropped when others need the room."""
-    try:
-        with open(f"{folder}/memory.stat") as file:
-            stat = dict(line.split() for line in file)
-    except OSError:
-        return 0
-    # v1 tells the sum over the groups within as "total_..."; v2 tells nothing else.
-    return sum(int(stat.get(f"total_{name}", stat.get(name, 0))) for name in ("active_file", "inactive_file"))
-
-
-def _cgroups(controller: str) -> list[str]:
-    """The folders of the cgroups whose limits hold for this process."""
-    try:
-        return _cgroups_at_first(controller)
-    except OSError:  # not Linux; or no descriptor is free
-        return []
-
-
-@functools.cache
-def _cgroups_at_first(controller: str) -> list[str]:
-    with open("/proc/self/cgroup") as groups, open("/proc/self/mountinfo") as mounts:
-        return cgroup_folders(controller, groups.read(), mounts.read())
-
-
-def cgroup_folders(controller: str, groups: str, mounts: str) -> list[str]:
-    """Read the process's `cgroup` and `mountinfo`: v2, and v1 of this controller; its own group, and all around it."""
-    paths: dict[str, str] = {}  # by type of file system
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers or controller in controllers.split(","):
-            paths["cgroup" if controllers else "cgroup2"] = path
-    folders = []
-    for line in mounts.splitlines():
-        mount, _, source = line.partition(" - ")
-        root, point = mount.split()[3:5]
-        kind, options = source.split()[0], source.split()[-1].split(",")
-        if kind not in paths or (kind == "cgroup" and controller not in options):
-            continue
-        # A container may see only its own part of the tree; the path is told from the top all the same.
-        root = root.rstrip("/")
-        path = paths[kind]
-        folder = (point + path.removeprefix(root)).rstrip("/") if f"{path}/".startswith(f"{root}/") else point
-        folders.append(folder)
-        while folder != point:
-            folder = os.path.dirname(folder)
-            folders.append(folder)
-    return folders
-
-
-def out_of_memory_kills() -> int:
-    """How many processes the kernel has killed for memory since it started."""
-    try:
-        with open("/proc/vmstat", "rb") as file:
-            for line in file:
-                if line.startswith(b"oom_kill "):
-                    return int(line.split()[1])
-    except OSError:
-        pass
-    return 0
-
-
-def _number(path: str) -> int | None:
-    try:
-        return int(_read(path))
-    except (OSError, ValueError):
-        return None
-
-
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """A small file, in as few calls as can be: each gives the GIL away, and who computes keeps it for 5 ms."""
     with io.FileIO(path) as file:
         return file.read(1 << 16)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from procoro import arguments, exits, kernel
+from procoro import arguments, exits, machine
 from procoro.calls import FaultKind, is_async
 from procoro.engines.template import TemplateProcess
 
@@ -95,7 +95,7 @@ class Pool:
         memory_limit: int | str | None = None,
         name: str | None = None,
     ) -> None:
-        size = kernel.cores() if processes is None else arguments.processes(processes)
+        size = machine.cores() if processes is None else arguments.processes(processes)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if maxtasksperchild is not None:

@@ -298,13 +298,13 @@ def test_the_memory_of_a_cgroup_and_of_those_around_it(script: Script, cgroup: C
     said = script(
         JOIN
         + """
-from procoro import kernel
+from procoro import machine
 def becomes(least, most):  # the kernel counts now and then
     until = time.monotonic() + 20
-    while not (seen := least < kernel.memory_left()[0] >> 20 < most) and time.monotonic() < until:
+    while not (seen := least < machine.memory_left()[0] >> 20 < most) and time.monotonic() < until:
         time.sleep(0.01)
     return seen
-print(kernel.memory_left()[1] >> 20, becomes(250, 300))
+print(machine.memory_left()[1] >> 20, becomes(250, 300))
 with open("file", "wb") as file:
     file.write(bytes(250 << 20))
     os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from procoro import kernel
+from procoro import machine
 from procoro.calls import Ending, Fault, FaultKind, Run
 from procoro.conductor.sources import Source
 from procoro.crank import Crank
@@ -392,7 +392,7 @@ class Conductor:
             held = self._engine.memory(number)
             if self._watches_limit:
                 self._events.append(m.MemorySeen(number, held))
-        left, total = kernel.memory_left()
+        left, total = machine.memory_left()
         short = left < min(SHORT * total, SHORT_BYTES)
         if short != self._short:
             self._short = short

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from procoro import kernel
+from procoro import kernel, machine
 from procoro.calls import WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.member import Member, Tell
@@ -177,7 +177,7 @@ class LocalEngine:
             and end.status is not None
             and os.WIFSIGNALED(end.status)
             and os.WTERMSIG(end.status) == signal.SIGKILL
-            and kernel.out_of_memory_kills() > member.oom_kills
+            and machine.out_of_memory_kills() > member.oom_kills
         )
         begun = member.record.header[record.TAKEN]
         member.close()

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from procoro import kernel
+from procoro import kernel, machine
 from procoro.calls import Run
 from procoro.crank import Crank
 from procoro.engines.crowds import Crowds
@@ -78,7 +78,7 @@ class Member:
         self.reason = ""  # why it cannot be used
         self.killed = False
         self.memory = 0  # bytes, when last looked at
-        self.oom_kills = kernel.out_of_memory_kills()
+        self.oom_kills = machine.out_of_memory_kills()
 
     def close(self) -> None:
         """Give all that it held back."""

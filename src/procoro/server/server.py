@@ -12,7 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Self
 
-from procoro import arguments, kernel
+from procoro import arguments, machine
 from procoro.server.job import logger
 from procoro.server.listeners import Listeners
 from procoro.server.places import Place
@@ -108,7 +108,7 @@ class Server:
         self._settings = Settings(handler, **settings)
         self._files = Files(certfile, keyfile, client_ca)
         self._certificates = self._certificates_before = self._files.read()
-        workers = kernel.cores() if processes is None else arguments.processes(processes)
+        workers = machine.cores() if processes is None else arguments.processes(processes)
         self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
         self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
