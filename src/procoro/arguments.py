@@ -32,7 +32,7 @@ def chunksize(value: Any) -> int | None:
     try:
         return count("chunksize", value, 1)
     except TypeError as error:
-        if hasattr(type(value), "__iter__"):  # as the builtin `map` takes them
+        if hasattr(type(value), "__iter__") and not isinstance(value, (str, bytes)):  # as the builtin `map` takes them
             raise TypeError(f"{error}; for two inputs: starmap(f, zip(a, b))") from None
         raise
 

@@ -1,5 +1,6 @@
 """A socket of the user's is an argument as any other: the other process gets the same connection."""
 
+import multiprocessing
 import os
 import pickle
 import socket
@@ -122,6 +123,22 @@ def test_where_none_travels() -> None:
             pool.apply(Lock)
         with pytest.raises(TypeError):  # as it was
             pickle.dumps(one)
+
+
+class Own(socket.socket):
+    """Who makes a class of it knows why."""
+
+
+def test_what_would_arrive_and_be_of_no_use_is_refused() -> None:
+    here, there = Pipe()
+    one, other = multiprocessing.Pipe()
+    with here, there, one, other, socket.socket() as plain, Own() as own:
+        with pytest.raises(NotPicklable, match=r"message\[1\]: an end of a multiprocessing.Pipe lives in one process"):
+            here.send([plain, one])
+        with pytest.raises(
+            NotPicklable, match=r"message: a .*Own is a socket of a class of its own, .* pass a plain one"
+        ):
+            here.send(own)
 
 
 def test_a_closed_socket_is_refused_in_words() -> None:

@@ -210,6 +210,40 @@ def test_a_client_that_is_gone_is_no_error(handler: Any, caplog: pytest.LogCaptu
     assert not records(caplog)
 
 
+def reads_in_another_greenlet(conn: socket.socket) -> None:
+    import gevent
+
+    gevent.joinall([gevent.spawn(reads, conn)], raise_error=True)
+
+
+def reads_a_copy(conn: socket.socket) -> None:
+    with conn.dup() as copy:
+        reads(copy)
+
+
+@pytest.mark.parametrize("handler", [reads_in_another_greenlet, reads_a_copy])
+def test_nor_where_its_error_leaves_no_trace(handler: Any, caplog: pytest.LogCaptureFixture) -> None:
+    test_a_client_that_is_gone_is_no_error(handler, caplog)
+
+
+def reads_a_line(conn: socket.socket) -> None:
+    file = conn.makefile("rb")
+    file.readline()
+
+
+def test_who_is_idle_is_closed_though_a_file_was_made_of_it() -> None:
+    with Server(reads_a_line, port=0, processes=1, idle_timeout=0.3) as server, connect(server.addresses[0]) as client:
+        assert client.recv(1) == b""
+
+
+def test_stopped_while_another_worker_comes(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5):
+        server = server_of(kind, "echo", processes=2).start()
+        server.restart()
+        server.stop()
+    assert not records(caplog)
+
+
 # -------------------------------------------------------------------------------------------------- TLS
 
 

@@ -10,7 +10,6 @@ import functools
 import io
 import itertools
 import pickle
-import socket
 import struct
 import types
 from collections.abc import Sequence
@@ -58,21 +57,21 @@ def _dumps(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     try:
         body = pickle.dumps(obj, 5, buffer_callback=blocks.large_buffers(buffers))
     except Exception:
-        body = b""  # there may be a socket in it
+        pass  # there may be a socket in it
     else:
         if type(obj) is str or twin.stands_alone(body):
             return body
-    return _with_names(obj, body, buffers)
+    return _with_names(obj, buffers)
 
 
-def _with_names(obj: Any, body: bytes, buffers: list[pickle.PickleBuffer]) -> bytes:
-    if twin.CONNECTION in body or twin.ASYNCIO in body:
-        twin.dumps(obj)  # raises if it would arrive, and be of no use
+def _with_names(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     buffers.clear()
     file = io.BytesIO()
     pickler = _Pickler(file, 5, buffer_callback=blocks.large_buffers(buffers))
     pickler.dump(obj)
     body = file.getvalue()
+    if twin.CONNECTION in body or twin.ASYNCIO in body:
+        twin.dumps(obj)  # raises if it would arrive, and be of no use
     if not pickler.names:
         return body
     needed = _packer.definitions(pickler.names, again=False, lenient=True)
@@ -107,7 +106,7 @@ class _Pickler(pickle.Pickler):
         """As in `pickle.Pickler`."""
         if isinstance(obj, NAMED) and obj.__module__ in twin.MAIN:
             self.names.add(obj.__qualname__.partition(".")[0])
-        elif type(obj) is socket.socket:
+        elif sockets.is_plain(obj):
             return sockets.reduce(obj)
         return NotImplemented
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 from contextlib import suppress
 from time import monotonic
@@ -14,6 +15,7 @@ from gevent.pool import Pool
 from gevent.server import StreamServer
 from gevent.ssl import SSLError, SSLSocket
 
+from procoro import kernel
 from procoro.server import counters
 from procoro.server.addresses import Addresses
 from procoro.server.handlers import raised_by, refuse_awaitable
@@ -142,13 +144,12 @@ class Greenlets:
 
     def _is_its_end(self, connection: socket.socket, error: OSError) -> bool:
         """Does it only say that this connection is closed, the other side gone, or the time up?"""
-        if error.errno == errno.ENOTCONN:  # also out of methods in C, which leave no trace
-            return True
-        if not raised_by(error, connection):
-            return False
         if isinstance(error, TimeoutError):
-            return self.settings.idle_timeout is not None
-        return connection.fileno() < 0 or isinstance(error, (ConnectionError, SSLError))
+            return self.settings.idle_timeout is not None and raised_by(error, connection)
+        if isinstance(error, (ConnectionError, SSLError)) or error.errno == errno.ENOTCONN:
+            # It may come out of a copy, of C, or of another greenlet: these leave no trace.
+            return raised_by(error, connection) or _is_gone(connection)
+        return connection.fileno() < 0 and raised_by(error, connection)
 
     def _call(self, connection: socket.socket) -> None:
         pid = os.getpid()
@@ -217,3 +218,13 @@ class _NoMore(ConnectionAbortedError):
 
 def _size(found: bytes | int) -> int:
     return found if isinstance(found, int) else len(found)
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    """Is it closed here, or the other side gone?"""
+    fd = connection.fileno()
+    if fd < 0:
+        return True
+    poll = kernel.original("select", "poll")()
+    poll.register(fd, 0)
+    return any(what & (select.POLLHUP | select.POLLERR) for _, what in poll.poll(0))

@@ -26,12 +26,16 @@ def runs_by_asyncio(handler: Callable[[Any], Any], model: str | None) -> bool:
 
 def raised_by(error: BaseException, connection: object) -> bool:
     """Does it come out of a method of this connection, and not of another socket that the handler uses?"""
-    at = error.__traceback__
-    while at is not None:
-        if at.tb_frame.f_locals.get("self") is connection:
-            return True
+    at, found = error.__traceback__, False
+    while at is not None and not found:
+        code = at.tb_frame.f_code
+        if code.co_argcount and code.co_varnames[0] == "self":
+            seen = at.tb_frame.f_locals
+            found = seen.get("self") is connection
+            if type(seen) is dict:  # up to Python 3.12 the frame keeps it: in a circle with the error
+                seen.clear()
         at = at.tb_next
-    return False
+    return found
 
 
 def refuse_awaitable(value: object) -> None:

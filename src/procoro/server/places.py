@@ -84,9 +84,11 @@ class Place:
         """Let all end; at once, if asked so."""
         self._stopping = True
         self._again_at = None
-        for worker in (self.worker, self.coming):
-            if worker is not None:
-                self._let_go(worker)
+        if self.worker is not None:
+            self._let_go(self.worker)
+        if self.coming is not None:  # it has no connections
+            self._ending.append(self.coming)
+            self.coming.end()
         self.worker = self.coming = None
         for worker in self._ending if now else ():
             worker.end()

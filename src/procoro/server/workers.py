@@ -65,8 +65,8 @@ class ServerWorker:
             pass  # it has ended, which is told otherwise
 
     def finish(self) -> None:
-        """Let it accept no more, and end when its connections have; one that has not begun, has none."""
-        self.ends_at = monotonic() + LEAVING + (self._drain_timeout if self.is_accepting else 0.0)
+        """Let it accept no more, and end when its connections have."""
+        self.ends_at = monotonic() + self._drain_timeout + LEAVING
         try:
             self._control.send(FINISH)
         except (OSError, EOFError):

@@ -146,8 +146,8 @@ def take(key: int) -> list[int]:
         fds = lent.fds
     if not fds:
         raise EOFError(
-            "a queue, lock or pipe came without its descriptors: none was free here, or it came by a way on which "
-            "only bytes travel"
+            "a queue, lock, pipe or socket came without its descriptors: none was free here, or it came by a way on "
+            "which only bytes travel"
         )
     return fds
 

@@ -12,7 +12,6 @@ import enum
 import functools
 import io
 import pickle
-import socket
 import sys
 import types
 import typing
@@ -51,6 +50,8 @@ def reduce(obj: Any) -> Any:
     for name in ("stdout", "stderr"):
         if obj is getattr(sys, name, None):
             return getattr, (sys, name)  # the worker's own
+    if sockets.is_plain(obj):
+        return sockets.reduce(obj)
     reducer = REDUCERS.get(kind)
     if reducer is not None:
         return reducer(obj)
@@ -269,6 +270,5 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakKeyDictionary: _weak_dict,
     io.TextIOWrapper: _text_file,
     memoryview: _memoryview,
-    socket.socket: sockets.reduce,
     **dict.fromkeys({LRU_CACHE, *OF_TYPING}, _named),
 }

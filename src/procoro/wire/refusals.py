@@ -16,7 +16,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from procoro.wire import handles, twin
+from procoro.wire import handles, sockets, twin
 from procoro.wire.picklers import OfMain
 
 LONGEST = 400  # characters of a path
@@ -58,6 +58,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "mmap.mmap": ("a mapping of memory", "map the file in the function"),
     "builtins.memoryview": ("a memoryview", "pass bytes(view)"),
     "ssl.SSLSocket": ("an encrypted socket", "pass the address, and connect in the function"),
+    "socket.socket": (
+        "a socket of a class of its own",
+        "pass a plain one, or the address",
+    ),
     "ssl.SSLContext": ("an ssl.SSLContext", "make it in the function or the initializer"),
     "select.epoll": ("a select.epoll", "make it in the function"),
     "subprocess.Popen": ("a subprocess", "start it in the function"),
@@ -147,6 +151,8 @@ def _words(tracer: _Tracer, path: str, why: str) -> str:
 
 def _known(value: Any) -> tuple[str, str] | None:
     own = type(value)
+    if sockets.is_plain(value):
+        return None
     for base in own.__mro__:
         words = WORDS.get(f"{base.__module__}.{base.__qualname__}")
         if words is not None:

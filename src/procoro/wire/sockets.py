@@ -11,6 +11,12 @@ from typing import Any
 from procoro.wire import handles
 
 
+def is_plain(value: object) -> bool:
+    """Is it a socket, by the standard library or by gevent, and of no kind of its own? (A program may patch later.)"""
+    kind = type(value)
+    return kind.__name__ == "socket" and kind.__module__ in ("socket", "gevent._socket3")
+
+
 class Socket:
     """A copy of a socket, for a process that is still to get it: the caller may close theirs meanwhile."""
 
