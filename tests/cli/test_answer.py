@@ -1,3 +1,4 @@
+import asyncio
 import functools
 import inspect
 import json
@@ -99,3 +100,12 @@ def test_workers_do_not_import_the_command_line() -> None:
     program = "import sys, procoro.cli.answer; print(*sorted(sys.modules.keys() & {'click', 'rich', 'glob'}))"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out == "\n"
+
+
+class Later:
+    async def __call__(self, value: int) -> int:
+        return 2 * value
+
+
+def test_an_object_whose_call_is_a_coroutine_is_awaited() -> None:
+    assert asyncio.run(answering(ByName(Later(), "module", "later"))((7, 4))) == (7, b"8")

@@ -108,3 +108,9 @@ def test_a_script_that_exits_is_told_about_its_main_guard(folder: Path) -> None:
     (folder / "script.py").write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(FunctionError, match=r"importing script ended in sys.exit\(3\): .*__main__"):
         load("script:f")
+
+
+def test_the_current_folder_comes_before_the_library(folder: Path) -> None:
+    """As for `python -m`."""
+    (folder / "this.py").write_text("def own(x): return x\n")
+    assert load("this:own")(4) == 4

@@ -315,3 +315,16 @@ def test_an_error_file_that_cannot_be_opened_costs_no_rows(procoro_map: Map, num
     done = procoro_map(function("double"), numbers, "-o", "out.jsonl", "--errors", "none/errors.jsonl")
     assert done.returncode == 2 and "none/errors.jsonl" in done.stderr
     assert (tmp_path / "out.jsonl").read_text() == "old\n"
+
+
+Map = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def test_an_input_of_a_glob_is_not_written_over_by_another_name(procoro_map: Map, tmp_path: Path) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("dear")
+    (tmp_path / "link").symlink_to("b.txt")
+    done = procoro_map(function("echo"), "--glob", "*.txt", "-o", "link")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "b.txt is an input, and rows would be written over it" in done.stderr
+    assert (tmp_path / "b.txt").read_text() == "dear"

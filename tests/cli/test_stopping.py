@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from procoro.cli.interrupts import Interrupts
 from tests.cli.conftest import PATIENCE, Start, function, rows
 from tests.gate import Gate
+from tests.promises.looks import wait_until
 
 Map = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -190,3 +192,23 @@ def test_standard_error_that_is_full_or_closed_changes_nothing(
     out, _ = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (status, "" if status else "2\n"), "it does not stand between the rows"
     assert rows(tmp_path / "out.jsonl") == ([] if status else [2])
+
+
+def test_error_rows_in_a_file_of_their_own_survive_a_kill(start: Start, gate: Gate, tmp_path: Path) -> None:
+    """They, too, are written a tenth of a second after they are known."""
+    (tmp_path / "in.jsonl").write_text("no JSON\n" + json.dumps(f"{gate.folder} word") + "\n")
+    process = start(function("stands_at_gate"), "in.jsonl", "-o", "out.jsonl", "--errors", "bad.jsonl", "--workers", 1)
+    gate.reached()
+    bad = tmp_path / "bad.jsonl"
+    wait_until(lambda: bad.exists() and len(rows(bad)) == 1, "its error row is there", PATIENCE)
+    process.kill()
+    assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
+    assert rows(bad)[0]["input"] == "no JSON"
+
+
+def test_the_old_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interrupts() as interrupts:
+        signal.raise_signal(signal.SIGTERM)
+        assert (interrupts.drain, interrupts.stop) == (True, False)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import procoro
+from procoro import Executor
 from procoro.errors import InitializerFailed, NotPicklable, PoolClosed, PoolTerminated, WorkerDied
 from tests.gate import Gate
 from tests.programs import ROOT
@@ -566,3 +567,23 @@ def test_an_input_that_cannot_travel_fails_at_its_own_place() -> None:
             assert [next(values), next(values)] == [2, 4]
             with pytest.raises(NotPicklable):
                 next(values)
+
+
+def test_a_map_with_a_buffer_that_is_left_cancels_what_is_ahead(gate: Gate) -> None:
+    with Executor(1) as executor:
+        values = executor.map(calls.stand, [gate] * 4, range(4), buffersize=3)
+        gate.reached()
+        gate.open()
+        assert next(values) == 0
+        gate.reached()
+        values.close()  # type: ignore[attr-defined]
+        gate.open()  # the second; nobody stands there behind it
+        assert executor.submit(abs, -1).result(20) == 1
+
+
+def test_a_map_with_a_buffer_keeps_its_time() -> None:
+    with Executor(1) as executor:
+        values = executor.map(time.sleep, [2.0], timeout=0.05, buffersize=1)
+        with pytest.raises(TimeoutError):
+            next(values)
+        executor.kill_workers()

@@ -212,3 +212,25 @@ def test_a_failure_ends_no_other_run(gate: Gate) -> None:
             Parallel(n_jobs=2, backend="procoro")(delayed(calls.raise_if_3)(i) for i in range(5))
         gate.open()
         assert innocent.result(60) == [1]
+
+
+def test_what_is_asked_for_otherwise_has_workers_of_its_own() -> None:
+    """Workers are kept while all is alike."""
+    assert Parallel()(delayed(calls.double)(i) for i in range(2)) == [0, 2]
+    first = procoro.joblib._kept
+    with parallel_config(backend="procoro", n_jobs=3):
+        assert Parallel()(delayed(calls.double)(i) for i in range(2)) == [0, 2]
+    second = procoro.joblib._kept
+    assert first is not None and second is not None
+    try:
+        assert (first[1]._max_workers, second[1]._max_workers) == (2, 3)
+    finally:
+        first[1].kill_workers()
+
+
+def test_workers_that_were_ended_are_replaced() -> None:
+    assert Parallel()(delayed(calls.double)(i) for i in range(2)) == [0, 2]
+    kept = procoro.joblib._kept
+    assert kept is not None
+    kept[1].kill_workers()
+    assert Parallel()(delayed(calls.double)(i) for i in range(2)) == [0, 2]

@@ -208,3 +208,16 @@ def test_a_plain_pool_imports_no_loop(model: str | None) -> None:
     with Pool(1) as pool:
         assert not pool.apply(loops.has_loaded, (["gevent", "uvloop"],))
     assert sys.modules.get("uvloop") is None or model in ("asyncio", None)
+
+
+async def fails_at_its_end() -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise LookupError("its own") from None
+
+
+def test_a_call_that_raises_its_own_when_its_time_is_up_has_ended_with_that() -> None:
+    with Pool(1, timeout=0.2) as pool:
+        error = pool.submit(fails_at_its_end).exception(20)
+    assert type(error) is LookupError

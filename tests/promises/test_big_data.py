@@ -12,6 +12,8 @@ import pytest
 
 from procoro import Pool
 from procoro.errors import NotPicklable, WorkerDied
+from procoro.wire.blocks import Parts, Spares, Written
+from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.looks import PATIENCE, outcomes, wait_until
 
@@ -317,3 +319,29 @@ def test_a_big_exception(tmp_path: Path) -> None:
                 pool.apply(fails, (size,))
             assert caught.value.args == ("x" * size,)
         assert pool.apply(calls.double, (1,)) == 2
+
+
+@pytest.mark.parametrize("size", [70_000, 500_000, 2_000_000])
+def test_what_the_caller_changes_while_a_call_waits_does_not_travel(size: int, gate: Gate) -> None:
+    """Of an array that has a block of its own at once, and of smaller ones."""
+    array = np.zeros(size, np.uint8)
+    with Pool(1) as pool:
+        pool.submit(calls.stand, gate)
+        gate.reached()
+        result = pool.submit(np.sum, array)
+        array[:] = 1
+        gate.open()
+        assert result.get(20) == 0
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_block_that_is_dropped_is_closed_once(looks: int) -> None:
+    """A child that is forked in the midst of it would close the number again, which may be a lock's by then."""
+    spares = Spares(lambda: None)
+    written = Written(Parts(b"", [bytes(1 << 20)]), spares)
+    written.looks = looks
+    written.__del__()
+    spare = spares.take()
+    assert (written.fd, spare is None) == (-1, bool(looks))
+    if spare is not None:
+        os.close(spare)

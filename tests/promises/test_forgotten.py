@@ -16,6 +16,7 @@ import atexit, os, sys, threading, time
 from procoro import Pool
 from tests.gate import Turnstile
 from tests.promises import calls
+from tests.promises.conftest import Script
 
 gate = Turnstile("gate")
 """
@@ -248,3 +249,17 @@ def test_a_forgotten_executor_finishes_its_calls(start: Start, tmp_path: Path) -
         assert process.communicate(timeout=20) == ("done\n", "")
     assert process.returncode == 0
     assert (tmp_path / "notes").stat().st_size == 20
+
+
+def test_a_forgotten_executor_finishes_a_map_that_nobody_reads(script: Script) -> None:
+    """More of it than may be ahead of a consumer: at exit, there is none any more."""
+    said = script(
+        """
+        from procoro import Executor
+
+        executor = Executor(1)
+        values = executor.map(abs, range(20_000))
+        print(next(values))
+        """
+    )
+    assert said == "0\n"

@@ -337,3 +337,34 @@ def test_a_forked_child_keeps_no_worker_alive_whose_template_had_died(script: Sc
         )
         == "gone\n"
     )
+
+
+def test_a_child_forked_while_another_thread_submits_may_close_the_pool(script: Script) -> None:
+    """That thread has the pool's lock, and is not there to let it go."""
+    said = script(
+        """
+        import os, threading, warnings
+        from procoro import Pool
+
+        warnings.simplefilter("ignore")
+        has_it, let_go = threading.Event(), threading.Event()
+
+        def submits(pool):
+            with pool._lock:
+                has_it.set()
+                let_go.wait()
+
+        with Pool(1) as pool:
+            pool.submit(abs, 1).get()
+            thread = threading.Thread(target=submits, args=(pool,))
+            thread.start()
+            has_it.wait()
+            if not (child := os.fork()):
+                pool.close()
+                os._exit(7)
+            let_go.set()
+            thread.join()
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.submit(abs, -2).get())
+        """
+    )
+    assert said == "7 2\n"

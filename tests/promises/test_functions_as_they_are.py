@@ -246,3 +246,35 @@ def test_functions_that_come_once_leave_no_memory_behind(pool: Pool, kind: str, 
 
 def length(x: bytes, *_: object) -> int:
     return len(x)
+
+
+def test_a_global_that_comes_later_is_seen(script: Script) -> None:
+    said = script(
+        """
+        from procoro import Pool
+
+        def function():
+            return LATER
+
+        with Pool(1) as pool:
+            print([type(pool.submit(function).exception()).__name__ for _ in range(3)])
+            LATER = 2
+            print(pool.submit(function).get())
+        """
+    )
+    assert said == "['NameError', 'NameError', 'NameError']\n2\n"
+
+
+def made() -> Callable[[], int]:
+    def closure(*, number: int = 1) -> int:
+        return number
+
+    return closure
+
+
+def test_keyword_defaults_of_a_closure_are_those_of_now() -> None:
+    closure = made()
+    with Pool(1) as pool:
+        assert [pool.submit(closure).get() for _ in range(3)] == [1, 1, 1]
+        closure.__kwdefaults__ = {"number": 2}
+        assert pool.submit(closure).get() == 2

@@ -11,7 +11,7 @@ import pytest
 from procoro import Pool
 from procoro.errors import InitializerFailed, NotPicklable, PoolTerminated, WorkersKeepDying, failed_call
 from tests.gate import Gate
-from tests.promises import calls
+from tests.promises import calls, surroundings
 from tests.promises.conftest import Script
 from tests.promises.looks import PATIENCE, all_idle
 
@@ -154,3 +154,34 @@ def test_the_end_of_a_stream_is_the_error_of_no_call() -> None:
                 call = failed_call(error)
                 numbers.append(None if call is None else call.number)
     assert numbers in ([0, 1, 2], [0, 1, 2, None], [None])
+
+
+async def aset(value: str) -> None:
+    surroundings.variable.set(value)
+
+
+def show() -> object:
+    return surroundings.variable.get()
+
+
+async def ashow() -> object:
+    return surroundings.variable.get()
+
+
+@pytest.mark.parametrize("model", [None, "serial", "threads", "asyncio"])
+def test_what_an_async_initializer_sets_in_its_context_is_seen_by_all_calls(model: str | None) -> None:
+    with Pool(1, aset, ("ours",), model=model) as pool:
+        assert [pool.submit(show).get(), pool.submit(show).get()] == ["ours", "ours"]
+        if model in (None, "asyncio"):
+            assert pool.submit(ashow).get() == "ours"
+
+
+def fails_at_length() -> None:
+    raise LookupError("told to " * 100_000)
+
+
+def test_an_initializer_that_fails_with_many_words_is_told() -> None:
+    """More than a message holds: then the first of them."""
+    with Pool(1, fails_at_length) as pool:
+        error = pool.submit(abs, 1).exception(20)
+    assert "LookupError('told to told to" in f"{error} {error.__cause__!r}"

@@ -1,6 +1,7 @@
 """Locks between processes: as `multiprocessing` has them, opened by a death, owned, awaitable, sent anywhere."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
@@ -16,13 +17,14 @@ import pytest
 
 from procoro import Barrier, BoundedSemaphore, Condition, Event, Lock, Pool, RLock, Semaphore
 from procoro.errors import NotHeld, ProcoroError
+from procoro.ipc import shared
 from procoro.ipc.line import Lines, Place
 from procoro.ipc.waiting import LOOK, Sleeper
 from tests.gate import Gate
 from tests.promises import shares
 from tests.promises.conftest import Script
 from tests.promises.forks import PATIENCE, Cells, Fork, asleep
-from tests.promises.looks import wait_until
+from tests.promises.looks import kill, wait_until
 from tests.promises.waits import GREENLETS, Run, every_loop, meanwhile
 
 LOCKS: list[Any] = [Lock, RLock, Semaphore, BoundedSemaphore]
@@ -1260,3 +1262,131 @@ def test_who_stands_in_a_line_looks_again_at_its_deadline() -> None:
     assert Place(Lines(), monotonic() + 1000)._seconds() == LOOK
     assert 0 < Place(Lines(), monotonic() + LOOK / 2)._seconds() <= LOOK / 2
     assert Place(Lines(), monotonic() - 1)._seconds() == 0
+
+
+def test_who_has_dropped_a_barrier_may_die() -> None:
+    """Only a process that holds it breaks it by its death."""
+    barrier = Barrier(1)
+    with Pool(1) as pool:
+        pool.submit(id, barrier).get()
+        kill(pool.submit(os.getpid).get())  # the call with the barrier is over, and so is what it held
+        assert barrier.wait(20) == 0
+    assert not barrier.broken
+
+
+def test_a_child_for_which_no_descriptor_was_free_cannot_use_a_lock(script: Script) -> None:
+    """It has no lock of its own, and must not take its parent's for that."""
+    said = script(
+        """
+        import os, resource
+        from procoro import Lock
+
+        lock = Lock()
+        with lock:
+            pass
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        if not (child := os.fork()):
+            try:
+                os._exit(int(lock.acquire(block=False)))
+            except (OSError, ValueError):
+                os._exit(7)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), lock.acquire(block=False))
+        """
+    )
+    assert said == "7 True\n"
+
+
+@pytest.mark.parametrize("model", ["threads", "greenlets"])
+def test_calls_beside_each_other_that_share_a_lock(model: str) -> None:
+    """Its descriptors stay while any span is here that brings it."""
+    lock = Lock()
+    with Pool(1, model=model, concurrency=2) as pool:
+        assert pool.starmap(shares.number_and_lock, [(lock, number) for number in range(2000)]) == list(range(2000))
+
+
+@pytest.mark.parametrize("kind", [Semaphore, BoundedSemaphore])
+def test_what_a_dead_one_held_is_free_for_who_does_not_wait(kind: Any, fork: Fork, gate: Gate) -> None:
+    semaphore = kind(1)
+    holder = fork(shares.hold, semaphore, gate)
+    gate.reached()
+    assert not semaphore.acquire(block=False)
+    holder.kill()
+    assert semaphore.acquire(block=False)
+    semaphore.release()
+
+
+@every_loop
+def test_a_party_that_is_cancelled_breaks_the_barrier(run: Run[None]) -> None:
+    """As one that is interrupted by Ctrl-C: the others would wait for it."""
+    barrier = Barrier(3)
+
+    async def main() -> None:
+        first, second = (asyncio.create_task(barrier.await_()) for _ in range(2))
+        while barrier.n_waiting < 2:
+            await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(threading.BrokenBarrierError):
+            await asyncio.wait_for(second, 20)
+        assert first.cancelled() and barrier.broken
+
+    run(main())
+
+
+@every_loop
+def test_a_barriers_own_time_is_kept_by_tasks_too(run: Run[None]) -> None:
+    barrier = Barrier(2, timeout=0.05)
+
+    async def main() -> None:
+        with pytest.raises(threading.BrokenBarrierError):
+            await asyncio.wait_for(barrier.await_(), 20)
+
+    run(main())
+
+
+@every_loop
+def test_the_notification_of_one_who_is_cancelled_goes_to_another(run: Run[None]) -> None:
+    condition = Condition()
+
+    async def waits() -> bool:
+        async with condition:
+            return await condition.await_(20)
+
+    async def main() -> None:
+        first, second = (asyncio.create_task(waits()) for _ in range(2))
+        while len(list(condition._table.entries())) < 2:
+            await asyncio.sleep(0)
+        async with condition:
+            condition.notify()  # the first: it came first
+            first.cancel()
+        assert await second is True
+        assert first.cancelled()
+
+    run(main())
+
+
+def test_an_rlock_is_its_holders_also_when_greenlet_is_imported_meanwhile(script: Script) -> None:
+    said = script(
+        """
+        from procoro import RLock
+
+        lock = RLock()
+        with lock:
+            import greenlet
+            with lock:
+                print(greenlet.greenlet(lambda: lock.acquire(block=False)).switch())
+        """
+    )
+    assert said == "False\n"
+
+
+def test_what_is_dropped_while_another_thread_forks_leaves_nothing() -> None:
+    """Its description for the child was never closed, and counted as a holder for ever."""
+    lock = Lock()
+    before = len(os.listdir("/proc/self/fd"))
+    shared._before()
+    del lock
+    gc.collect()
+    shared._in_parent()
+    assert len(os.listdir("/proc/self/fd")) < before

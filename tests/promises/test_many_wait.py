@@ -350,3 +350,22 @@ def test_an_rlock_is_taken_again_while_others_wait() -> None:
         await asyncio.gather(*others)
 
     asyncio.run(main())
+
+
+@every_loop
+@every_lock
+def test_a_task_that_takes_it_again_by_aacquire_stands_in_line(make: Any, run: Run[None]) -> None:
+    lock, order = make(), []
+
+    async def take(number: int) -> None:
+        for turn in range(3):
+            await lock.aacquire()
+            order.append((turn, number))
+            await asyncio.sleep(0)
+            lock.release()
+
+    async def main() -> None:
+        await asyncio.gather(*(take(number) for number in range(5)))
+
+    run(main())
+    assert order == sorted(order)

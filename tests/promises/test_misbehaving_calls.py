@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -405,3 +407,16 @@ def test_all_that_at_once_beside_calls_that_behave() -> None:
         failed = {call.__name__: type(one.exception(PATIENCE)) for (call, _), one in zip(odd, strange, strict=True)}
     expected = {call.__name__: type(None) for call, _ in odd}
     assert failed == {**expected, "throw": SystemExit, "exit_3": WorkerDied, "kill_self": WorkerDied}
+
+
+def closes_if_first(number: int) -> int:
+    if number == 0:
+        os.closerange(3, 256)
+        time.sleep(0.02)  # so long that the worker says how far it is before it goes on
+    return number
+
+
+def test_the_call_behind_one_that_closes_its_workers_descriptors_is_not_charged() -> None:
+    """The worker cannot tell any more, and leaves: between two calls, and the others run elsewhere."""
+    with Pool(1, model="serial") as pool:
+        assert pool.map(closes_if_first, range(10), chunksize=10) == list(range(10))

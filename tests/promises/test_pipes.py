@@ -586,3 +586,37 @@ def test_an_object_is_handed_on_as_bytes(value: Any) -> None:
     sender.send(value)
     handing_on.send_bytes(relay.recv_bytes())
     assert receiver.recv() == value
+
+
+def test_what_was_sent_is_received_though_the_other_side_has_not_read_ours() -> None:
+    """The kernel tells of that first, as of a reset."""
+
+    for received in (lambda end: end.recv_bytes(), lambda end: asyncio.run(end.arecv_bytes())):
+        here, there = Pipe()
+        with here:
+            here.send_bytes(b"never read")
+            there.send_bytes(b"sent")
+            there.close()
+            assert received(here) == b"sent"
+
+
+def test_large_messages_of_many_senders_hold_few_descriptors(fork: Fork) -> None:
+    """Each has memory of its own for them; an end keeps that of the last four."""
+    here, there = Pipe()
+    with here, there:
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 13):
+            child = fork(there.send, bytes(100_000))
+            assert len(here.recv()) == 100_000
+            child.result()
+            assert len(os.listdir("/proc/self/fd")) - before - number <= 6  # each child has its answer's
+
+
+def test_descriptors_of_what_is_received_as_bytes_are_closed() -> None:
+    here, there = Pipe()
+    with here, there:
+        lock = Lock()
+        here.send(lock)
+        before = len(os.listdir("/proc/self/fd"))
+        assert there.recv_bytes()
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -1200,3 +1200,42 @@ def test_a_ctrl_c_just_behind_the_request(monkeypatch: pytest.MonkeyPatch, caplo
         started(calls.double, 2)
     assert started(calls.double, 3).result(PATIENCE) == 6
     assert not caplog.records
+
+
+def test_a_template_that_is_killed_holds_nobody_who_waited_for_its_processes(script: Script) -> None:
+    said = script(
+        """
+        import gc, os, signal, time, weakref
+        from procoro import Lock, Pool, Process
+        from procoro.errors import WorkerDied
+
+        def children():
+            tasks = os.listdir("/proc/self/task")
+            return [int(pid) for task in tasks for pid in open(f"/proc/self/task/{task}/children").read().split()]
+
+        def use():
+            pool, lock = Pool(1), Lock()
+            pool.apply(abs, (1,))
+            process = Process(target=time.sleep, args=(1000,), daemon=True)
+            process.start()
+            for pid in children():
+                os.kill(pid, signal.SIGKILL)
+            process.kill()
+            try:
+                process.result(20)
+            except WorkerDied:
+                pass
+            pool.submit(abs, 1).exception()
+            pool.close()
+            pool.join()
+            return weakref.ref(lock)
+
+        lock = use()
+        until = time.monotonic() + 20
+        while lock() is not None and time.monotonic() < until:
+            gc.collect()
+            time.sleep(0.01)
+        print(lock())
+        """
+    )
+    assert said == "None\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from procoro import Pool
+from procoro.wire import channel, handles
 from tests.gate import Gate
 from tests.promises import calls
 from tests.promises.conftest import Script
@@ -372,3 +373,12 @@ def test_no_thread_can_be_started_for_an_iterator(monkeypatch: pytest.MonkeyPatc
         gate.open()
         assert standing.get(PATIENCE) == 5
         assert list(pool.imap(calls.double, iter([1]))) == [2]
+
+
+def test_a_handle_that_came_in_part_leaves_no_descriptor() -> None:
+    """The kernel drops what finds no room: of a lock's two descriptors, say, the second. The first would stay."""
+    came = os.dup(0)
+    message = handles.HEAD.pack(channel.HANDLE, 1234, 0, 2)
+    assert handles.arrive(message, [came]) == (1234, [])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(came)

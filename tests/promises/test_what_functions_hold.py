@@ -4,7 +4,7 @@ no more."""
 import gc
 import os
 import signal
-import socket
+import threading
 import weakref
 from functools import partial
 from pathlib import Path
@@ -69,8 +69,8 @@ def test_initargs_may_be_large_and_hold_what_only_we_can_pack() -> None:
 
 
 def test_what_cannot_travel_is_named() -> None:
-    with socket.socket() as bad, pytest.raises(NotPicklable, match=r"initargs\[0\]\['bad'\].*socket"):
-        Pool(1, shares.keep, ({"lock": Lock(), "bad": bad},))
+    with pytest.raises(NotPicklable, match=r"initargs\[0\]\['bad'\]: a threading.Lock lives in one process"):
+        Pool(1, shares.keep, ({"lock": Lock(), "bad": threading.Lock()},))
 
 
 # ------------------------------------------------------------------------------------ ends that are closed

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
-from procoro.server.server import Server
+from procoro import Server
 from tests.programs import Program
 from tests.promises.looks import gone, wait_until
 from tests.server import clients
-from tests.server.clients import Hammer, ask, connect, is_closed, tell
+from tests.server.clients import Hammer, ask, connect, is_closed, line, tell
 from tests.server.conftest import Serving
 from tests.server.handlers import AsyncNote, FailsIf, Note, handler
 from tests.server.looks import records, server_of, sums, wait_for_open, worker_pids
@@ -284,7 +285,8 @@ def test_kill_of_the_server_ends_its_workers(kind: str, serving: Serving) -> Non
 
 def test_a_program_that_forgets_its_server_ends(tmp_path: Path) -> None:
     code = """
-from procoro.server.server import Server
+from procoro import Server
+
 async def echo(conn):
     async for chunk in conn:
         await conn.sendall(chunk)
@@ -324,3 +326,39 @@ def test_a_process_that_a_handler_has_left_holds_nobody_up(kind: str) -> None:
     except ProcessLookupError:
         pass
     assert sums(server)["open"] == 0
+
+
+def test_a_sighup_to_the_whole_group_cuts_nobody_off(kind: str, serving: Serving) -> None:
+    """As a terminal that is closed sends it: it replaces the workers, and those that are there end well."""
+    program, address = serving(kind, "obey", {"start_new_session": True}, processes=1)
+    with connect(address) as client:
+        pid = tell(client, "pid")
+        client.sendall(b"pid\n")
+        os.killpg(program.pid, signal.SIGHUP)
+        assert int(line(client)) == pid
+    program.send_signal(signal.SIGTERM)
+    assert "Traceback" not in ends_well(program)
+
+
+def test_a_child_that_was_forked_stops_nothing() -> None:
+    """Nor does it wait for what will never end there."""
+    with Server(handler("async", "echo"), port=0, processes=1) as server:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # the child needs none of our threads
+            child = os.fork()
+        if not child:
+            try:
+                server.stop()
+                os._exit(7)
+            finally:
+                os._exit(8)
+        ended: list[int] = []
+        try:
+            wait_until(lambda: ended.extend(os.waitpid(child, os.WNOHANG)) or ended[-2] == child, "it has ended")
+        except AssertionError:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        assert os.waitstatus_to_exitcode(ended[-1]) == 7
+        with connect(server.addresses[0]) as client:
+            assert ask(client) == b"hello"

@@ -3,9 +3,11 @@
 import socket
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
+from procoro import Server
 from tests.promises.looks import wait_until
 from tests.server import clients
 from tests.server.clients import ask, connect, is_closed
@@ -140,3 +142,15 @@ def _is_over(client: socket.socket) -> bool:
         return False
     except ConnectionError:
         return True
+
+
+async def floods(conn: Any) -> None:
+    while True:
+        await conn.sendall(bytes(1 << 16))
+
+
+def test_who_takes_nothing_is_idle_too() -> None:
+    """A client that never reads keeps no handler for ever."""
+    with Server(floods, port=0, processes=1, idle_timeout=0.6) as server, connect(server.addresses[0]):
+        wait_until(lambda: server.stats()[0]["accepted"] == 1, "it is accepted")
+        wait_until(lambda: server.stats()[0]["open"] == 0, "it is closed", 20.0)

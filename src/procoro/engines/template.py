@@ -205,6 +205,7 @@ class TemplateProcess:
                 self.alive = False
                 crank.unwatch(self.control)
                 self._reap()  # it is about to be dead; a pool may live on for days
+                self._waiting.clear()  # it will tell nothing any more, and they hold whoever asked
                 for tell in list(self.on_death.values()):
                     tell()
             elif message[:1] == channel.STARTED:

@@ -183,11 +183,13 @@ class RLock(Lock):
 
 def current() -> object:
     """The thread, task or greenlet that runs now."""
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is not None and asyncio._get_running_loop() is not None:
+    asyncio = sys.modules.get("asyncio")  # it, and greenlet, may be half imported by another thread
+    if asyncio is not None and hasattr(asyncio, "_get_running_loop") and asyncio._get_running_loop() is not None:
         return asyncio.current_task() or threading.get_ident()
-    greenlet: Any = sys.modules.get("greenlet")
-    return threading.get_ident() if greenlet is None else (threading.get_ident(), id(greenlet.getcurrent()))
+    getcurrent: Any = getattr(sys.modules.get("greenlet"), "getcurrent", None)
+    own = None if getcurrent is None else getcurrent()
+    # A thread's first greenlet is the thread: it may hold a lock while greenlet is imported.
+    return threading.get_ident() if own is None or own.parent is None else (threading.get_ident(), id(own))
 
 
 class Guarded(Shared):

@@ -202,9 +202,11 @@ class Shared:
 
     def _forked(self) -> None:
         """In a child: the description is the parent's, and so are its locks; take our own."""
-        if self._file < 0:
-            return
         file, self._for_child = self._for_child, -1
+        if self._file < 0:  # it was being closed
+            if file >= 0:
+                os.close(file)
+            return
         if file < 0:  # it cannot be used here: whatever is tried raises
             os.close(self._file)
             self._own.file = -1
@@ -244,18 +246,28 @@ pid, started = os.getpid(), kernel.started(os.getpid())
 
 
 _lock = threading.RLock()  # of what is here, also while this process forks
+_forking: list[Shared] = []  # held until the fork is over: another thread may let them go meanwhile
+
+
+def _all() -> list[Shared]:
+    # `valuerefs` is one step: over `values`, another thread may put one in meanwhile, and that raises.
+    return [one for ref in Shared._here.valuerefs() if (one := ref()) is not None]
 
 
 def _before() -> None:
     _lock.acquire()
-    for one in list(Shared._here.values()):
+    _forking[:] = _all()
+    for one in _forking:
         one._before_fork()
 
 
 def _in_parent() -> None:
-    for one in list(Shared._here.values()):
-        one._after_fork()
-    _lock.release()
+    try:
+        for one in _forking:
+            one._after_fork()
+    finally:
+        _forking.clear()
+        _lock.release()
 
 
 def _in_child() -> None:
@@ -265,8 +277,9 @@ def _in_child() -> None:
         started = kernel.started(pid)
     except OSError:  # no descriptor is free
         started = 0
-    for one in list(Shared._here.values()):
+    for one in {*_forking, *_all()}:  # also what another thread has just made: it cannot be used here
         one._forked()
+    _forking.clear()
     _lock.release()
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:  # its children run no exit functions but its own
@@ -275,7 +288,7 @@ def _in_child() -> None:
 
 def _end_well() -> None:
     """This process is about to end, of its own will."""
-    for one in list(Shared._here.values()):
+    for one in _all():
         if one._own.goodbye is not None:
             one._own.goodbye()
 

@@ -46,7 +46,6 @@ class Place:
     def told(self, worker: ServerWorker, news: str) -> None:
         """A worker has news."""
         if news == READY and worker is self.coming:
-            worker.is_accepting = True
             before, self.worker, self.coming = self.worker, worker, None
             if before is not None:
                 self._let_go(before)

@@ -37,7 +37,7 @@ class ServerWorker:
     ) -> None:
         self.began = monotonic()
         self.ends_at: float | None = None  # when it is to be ended, if it has not by then
-        self.is_accepting = False
+        self.is_accepting = True
         self.was_ended = False
         self._drain_timeout = settings.drain_timeout
         self._tell = tell

@@ -88,11 +88,14 @@ class Written(Parts):
         return [*_pieces(map_bytes(os.dup(self.fd)))[0]]
 
     def __del__(self) -> None:
-        if self.fd >= 0:
-            if self.looks:
-                os.close(self.fd)
-            else:
-                self._spares.put(self.fd)
+        if self.fd < 0:
+            return
+        size = 0 if self.looks else os.fstat(self.fd).st_size
+        fd, self.fd = self.fd, -1  # first: a child that is forked meanwhile would close it, or another's, once more
+        if self.looks:
+            os.close(fd)
+        else:
+            self._spares.put(fd, size)
 
 
 _held: weakref.WeakSet[Written] = weakref.WeakSet()
@@ -122,9 +125,9 @@ class Spares:
         self.taken += 1
         return fd
 
-    def put(self, fd: int) -> None:
+    def put(self, fd: int, size: int) -> None:
         """Keep this one, or close it."""
-        size, others = os.fstat(fd).st_size, list(self._blocks)
+        others = list(self._blocks)
         if len(others) >= MOST_SPARES or size + sum(nbytes for _, nbytes in others) > MOST_SPARE_BYTES:
             os.close(fd)
             return
@@ -151,8 +154,9 @@ _all: weakref.WeakSet[Spares] = weakref.WeakSet()
 def _forget_in_child() -> None:
     """A child that the user forked has no use for its parent's blocks, and would keep their memory."""
     for written in list(_held):
-        os.close(written.fd)
-        written.fd = -1
+        fd, written.fd = written.fd, -1
+        if fd >= 0:
+            os.close(fd)
     _held.clear()
     for spares in _all:
         spares.close()
