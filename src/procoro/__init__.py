@@ -130,10 +130,11 @@ def __getattr__(name: str) -> object:
         value: object = getattr(importlib.import_module(module), attribute)
         globals()[name] = value
         return value
-    way_out = _MISSING.get(name)
-    if way_out is None and name[:1].isupper() and hasattr(importlib.import_module("procoro.errors"), name):
+    way_out = _MISSING.get(name, "")
+    if not way_out and name[:1].isupper() and hasattr(importlib.import_module("procoro.errors"), name):
         way_out = f"it is procoro.errors.{name}"
-    raise AttributeError(f"module 'procoro' has no attribute {name!r}{(way_out and f': {way_out}') or ''}", name=name)
+    words = f"module 'procoro' has no attribute {name!r}"
+    raise AttributeError(f"{words}: {way_out}" if way_out else words, name=name)
 
 
 def __dir__() -> list[str]:

@@ -286,16 +286,17 @@ def test_several_threads_may_share_an_iterator(function: Any) -> None:
 COUNT = 20_000  # more than a stream may hold that somebody is to take from
 
 
+def noted(pulled: list[int]) -> Iterator[int]:
+    """So many numbers, each of which is noted when it is pulled."""
+    for number in range(COUNT):
+        pulled.append(number)
+        yield number
+
+
 def test_a_stream_that_nobody_ever_looked_at_runs_to_its_end() -> None:
     pulled: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        for number in range(COUNT):
-            pulled.append(number)
-            yield number
-
     with Pool(1) as pool:
-        pool.imap(calls.double, numbers())
+        pool.imap(calls.double, noted(pulled))
         wait_until(lambda: len(pulled) == COUNT, "all inputs are pulled")
         streams = pool._conductor._scheduler.streams
         wait_until(lambda: not streams.by_number, "it has ended")
@@ -303,14 +304,8 @@ def test_a_stream_that_nobody_ever_looked_at_runs_to_its_end() -> None:
 
 def test_a_stream_that_was_left_early_holds_no_room() -> None:
     pulled: list[int] = []
-
-    def numbers() -> Iterator[int]:
-        for number in range(COUNT):
-            pulled.append(number)
-            yield number
-
     with Pool(1) as pool:
-        stream = pool.imap(calls.double, numbers())
+        stream = pool.imap(calls.double, noted(pulled))
         assert next(stream) == 0
         streams = pool._conductor._scheduler.streams
         wait_until(lambda: len(pulled) > 1000, "it is well under way")

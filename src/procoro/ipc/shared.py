@@ -277,10 +277,12 @@ def _in_child() -> None:
         started = kernel.started(pid)
     except OSError:  # no descriptor is free
         started = 0
-    for one in {*_forking, *_all()}:  # also what another thread has just made: it cannot be used here
-        one._forked()
-    _forking.clear()
-    _lock.release()
+    try:
+        for one in {*_forking, *_all()}:  # also what another thread has just made: it cannot be used here
+            one._forked()
+    finally:
+        _forking.clear()
+        _lock.release()
     util: Any = sys.modules.get("multiprocessing.util")
     if util is not None:  # its children run no exit functions but its own
         util.register_after_fork(Shared, lambda _: util.Finalize(None, _end_well, exitpriority=0))

@@ -297,9 +297,10 @@ class Connection(asyncio.Protocol):
             except asyncio.CancelledError:
                 if not self.is_lost():  # as without TLS: what has begun goes as a whole
                     self._transport.write(data[sent:])  # type: ignore[union-attr]
+                    sent = len(data)
                 raise
             finally:
-                self._cells[counters.SENT] += len(data)
+                self._cells[counters.SENT] += min(sent, len(data))
 
     # -------------------------------------------------------------------------------------- its life
 

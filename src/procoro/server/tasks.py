@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -64,17 +65,12 @@ class Tasks:
         self._stop_accepting()
         for listener in self.job.listeners:
             listener.close()
-        await self._say(CLOSED)
+        with suppress(OSError):  # the server is gone
+            await self.job.control.asend(CLOSED)
         await self._drain()
         looking.cancel()
         if self.settings.on_stop is not None:
             await _called(self.settings.on_stop)
-
-    async def _say(self, news: str) -> None:
-        try:
-            await self.job.control.asend(news)
-        except OSError:
-            pass  # the server is gone
 
     # ------------------------------------------------------------------------------------- accepting
 
