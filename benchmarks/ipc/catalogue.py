@@ -31,7 +31,8 @@ MEASURES = (
     _rate("small dict, two to one", "queue-dict-2to1", systems.QUEUES, "mp.Queue", payload="dict", writers=2),
     _bulk("64 KiB through Queue(64)", "queue-64KiB", systems.large_queues(64), "mp.Queue", "64 KiB"),
     _bulk("8 MiB through Queue(4)", "queue-8MiB", systems.large_queues(4), "mp.Queue", "8 MiB"),
-    _rate("small dict through a pipe", "pipe-dict", systems.PIPES, "mp.Pipe", payload="dict"),
+    _rate("small dict through Pipe()", "pipe-dict", systems.PIPES, "mp.Pipe", payload="dict"),
+    _rate("small dict through Pipe(False)", "pipe-dict-one-way", systems.ONE_WAY_PIPES, "mp.Pipe", payload="dict"),
     _bulk("64 KiB by send_bytes", "pipe-64KiB", systems.BYTE_PIPES, "mp.Pipe", "64 KiB"),
     _bulk("8 MiB by send_bytes", "pipe-8MiB", systems.BYTE_PIPES, "mp.Pipe", "8 MiB"),
     Measure(
@@ -96,6 +97,7 @@ GOALS = (
     Goal("queue-64KiB", "gb_s", "Queue", 4.0, "mp.Queue"),
     Goal("queue-8MiB", "gb_s", "Queue", 6.0, "mp.Queue"),
     Goal("pipe-dict", "rate", "Pipe", 1.3, "mp.Pipe"),
+    Goal("pipe-dict-one-way", "rate", "Pipe", 1.3, "mp.Pipe"),
     Goal("pipe-64KiB", "gb_s", "Pipe", 4.0, "mp.Pipe"),
     Goal("pipe-8MiB", "gb_s", "Pipe", 6.0, "mp.Pipe"),
     *(Goal("round-trip", "p50_us", name, 1.0, "mp.Queue") for name in ("SimpleQueue", "Queue(1000)", "Queue")),

@@ -218,6 +218,10 @@ def large_queues(bound: int) -> tuple[System, ...]:
 
 
 PIPES = (
+    System("Pipe", _line(_procoro("Pipe"), Ends), OURS),
+    System("mp.Pipe", _line(fork.Pipe, Ends)),
+)
+ONE_WAY_PIPES = (
     System("Pipe", _line(_procoro("Pipe", False), Ends), OURS),
     System("mp.Pipe", _line(lambda: fork.Pipe(False), Ends)),
 )
