@@ -244,6 +244,27 @@ def test_stopped_while_another_worker_comes(kind: str, caplog: pytest.LogCapture
     assert not records(caplog)
 
 
+def starts_in_vain(server: Server) -> None:
+    with pytest.raises(RuntimeError, match="stopped before"):
+        server.start()
+
+
+def test_stopped_before_it_has_heard_that_its_worker_accepts(kind: str) -> None:
+    """Whom that serves already, is served to the end."""
+    server = server_of(kind, "obey", processes=1)
+    connected = threading.Event()
+    server._post(connected.wait)  # so long, no news is heard
+    server._post(lambda: server._stop(now=False))
+    starting = threading.Thread(target=starts_in_vain, args=(server,))
+    starting.start()
+    with connect(server.addresses[0]) as client:
+        client.sendall(b"wait 1\n")
+        assert clients.line(client) == b"waits\n"
+        connected.set()
+        assert clients.line(client) == b'"ok"\n'
+    starting.join()
+
+
 # -------------------------------------------------------------------------------------------------- TLS
 
 

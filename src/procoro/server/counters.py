@@ -12,6 +12,7 @@ from procoro.wire import handles
 
 NAMES = ("accepted", "open", "received", "sent", "errors", "lag")
 ACCEPTED, OPEN, RECEIVED, SENT, ERRORS, LAG = range(len(NAMES))
+BEGUN = len(NAMES)  # 1: it may accept
 MICROSECONDS = 1_000_000  # lag is kept in these
 SIZE = mmap.PAGESIZE
 

@@ -52,7 +52,7 @@ class Greenlets:
         if self.settings.on_start is not None:
             refuse_awaitable(self.settings.on_start())
         servers = [StreamServer(listener, self._handle, spawn=self._pool) for listener in self.job.listeners]
-        for server in servers:
+        for server in servers if self.job.may_accept() else ():
             server.start()
         looking = gevent.spawn(self._look)
         self.job.control.send(READY)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from procoro.server import counters
 from procoro.server.counters import Counters
 from procoro.server.settings import Settings
 from procoro.server.tls import Certificates
@@ -46,6 +47,15 @@ class Job:
         self.listeners: Sequence[socket.socket] = listeners  # in the worker; Listeners here
         self.control = control
         self.counters = counters
+
+    def may_accept(self) -> bool:
+        """To be asked before it accepts. No: it is to finish, and may be ended at any time.
+
+        First it says that it has begun, and then it looks. The server first says that it is to finish, and then looks
+        whether it had begun: so at least one of them sees what the other has done.
+        """
+        self.counters.cells[counters.BEGUN] = 1
+        return not self.control.poll()
 
     def log_no_tls(self, peer: object, error: BaseException) -> None:
         """A handshake has failed: of a client that does not trust us, or is none; that is not for an error's log."""

@@ -85,9 +85,10 @@ class Place:
         self._again_at = None
         if self.worker is not None:
             self._let_go(self.worker)
-        if self.coming is not None:  # it has no connections
-            self._ending.append(self.coming)
-            self.coming.end()
+        if self.coming is not None:
+            self._let_go(self.coming)
+            if not self.coming.has_begun():  # it may take long, and has no connections
+                self.coming.end()
         self.worker = self.coming = None
         for worker in self._ending if now else ():
             worker.end()

@@ -53,7 +53,8 @@ class Tasks:
         leave_signals_to_the_server()
         if self.settings.on_start is not None:
             await _called(self.settings.on_start)
-        await self._accept()
+        if self.job.may_accept():
+            await self._accept()
         looking = self.loop.create_task(self._look())
         await self.job.control.asend(READY)
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from procoro.errors import WorkerDied, describe_exit
 from procoro.ipc.pipes import Pipe
 from procoro.pool import Pool
-from procoro.server.counters import Counters
+from procoro.server.counters import BEGUN, Counters
 from procoro.server.job import FINISH, Job
 from procoro.server.settings import Settings
 from procoro.server.start import serve_greenlets, serve_tasks
@@ -72,6 +72,11 @@ class ServerWorker:
         except (OSError, EOFError):
             pass  # it is dead
 
+    def has_begun(self) -> bool:
+        """May it have accepted? If not, and it was told to finish, it never will."""
+        with self._lock:
+            return self._counters is not None and self._counters.cells[BEGUN] == 1
+
     def end(self) -> None:
         """End it now."""
         self.ends_at = None
@@ -125,6 +130,10 @@ class Unborn(ServerWorker):
 
     def finish(self) -> None:
         """As of any other."""
+
+    def has_begun(self) -> bool:
+        """As of any other."""
+        return False
 
     def end(self) -> None:
         """As of any other."""
