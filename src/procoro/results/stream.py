@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from procoro.calls import Fault, Run
-from procoro.errors import failed_call, mark
+from procoro.kernel import importing
 from procoro.results.failures import Context, end_of
 from procoro.results.outcomes import Outcomes, Raised
 from procoro.results.waiting import refuse_in_crank, wake
@@ -193,6 +193,9 @@ class Stream(Generic[T]):
             return opened
         outcome = opened.error
         if isinstance(outcome, (StopIteration, StopAsyncIteration)):  # as PEP 479: it would end the loop in silence
+            with importing:
+                from procoro.errors import failed_call, mark
+
             error = RuntimeError(f"{self.inbox.context.function} raised {type(outcome).__name__}")
             if (call := failed_call(outcome)) is not None:
                 mark(error, call)

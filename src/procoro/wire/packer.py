@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Any
 
-from procoro.errors import NotPicklable
+from procoro.kernel import importing
 from procoro.wire import blocks, handles, twin
 from procoro.wire.blocks import BIG, Parts, Spares, Written
 from procoro.wire.inputs import Carrying
@@ -253,13 +253,15 @@ def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
     return Parts(data, [buffer.raw() for buffer in buffers]), [(one.name, one.version, one.data) for one in definitions]
 
 
-def refusal(parts: Iterable[tuple[str, Any]]) -> NotPicklable | None:
+def refusal(parts: Iterable[tuple[str, Any]]) -> Exception | None:
     """What to say of the first of these values, each behind its path, that cannot be packed; None: all can."""
     for path, value in parts:
         if _fails(value):
-            from procoro.wire import refusals
+            with importing:
+                from procoro import errors
+                from procoro.wire import refusals
 
-            return NotPicklable(refusals.describe(value, path))
+            return errors.NotPicklable(refusals.describe(value, path))
     return None
 
 
