@@ -153,7 +153,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         if self._state not in OVER and not self._wait(timeout):
             from procoro import errors
 
-            raise errors.WaitTimeout(f"{self._name()}: no result within {timeout} s")
+            raise errors.WaitTimeout(f"{self._name()}: no result within {round(timeout or 0, 3)} s")
         if self._state != FINISHED:
             raise CancelledError
 

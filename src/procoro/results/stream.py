@@ -129,7 +129,7 @@ class Stream(Generic[T]):
             if not self.inbox.wait(max(0.0, deadline - time.monotonic())):
                 from procoro import errors
 
-                raise errors.WaitTimeout(f"{self.inbox.context.function}: no outcome within {timeout} s")
+                raise errors.WaitTimeout(f"{self.inbox.context.function}: no outcome within {round(timeout, 3)} s")
 
     def __next__(self) -> T:
         return self.next()
