@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, TypeVar
 
 from procoro import arguments
@@ -14,7 +15,7 @@ from procoro.ipc.line import Lines
 from procoro.ipc.locks import PAGE, Acquired, Guarded, Lock, RLock, current
 from procoro.ipc.shared import FIRST_WORD, Shared
 from procoro.ipc.table import Table
-from procoro.ipc.waiting import Sleeper, Waiting, deadline_of, ring_bell, sleep_until, wait
+from procoro.ipc.waiting import LOOK, Sleeper, Waiting, deadline_of, ring_bell, sleep_until, wait
 
 T = TypeVar("T")
 BrokenBarrierError = threading.BrokenBarrierError
@@ -25,7 +26,7 @@ SOON = 0.05  # seconds in which most parties come
 class Event(Guarded):
     """A flag that can be waited for."""
 
-    FLAG = Guarded.FIRST
+    FLAG, SETS = Guarded.FIRST, Guarded.FIRST + 1
 
     def is_set(self) -> bool:
         """Is the flag set?"""
@@ -43,6 +44,7 @@ class Event(Guarded):
         self._lock()
         try:
             self._ring()
+            self._words[self.SETS] += value
             self._words[self.FLAG] = value
         finally:
             self._mutex.release()
@@ -58,13 +60,15 @@ class Event(Guarded):
         return self.is_set() or await wait(self._waiting(deadline))
 
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
+        sets = self._words[self.SETS]  # it may be set, and taken down again, before we look
         with Sleeper(self._bell, deadline) as sleeper:
             while True:
                 if not (yield from self._locking(deadline)):
                     return self.is_set()
                 try:
-                    if self.is_set() or sleeper.late:
-                        return self.is_set()
+                    was_set = self.is_set() or self._words[self.SETS] != sets
+                    if was_set or sleeper.late:
+                        return was_set
                     news = self._will_sleep()
                 finally:
                     self._mutex.release()
@@ -80,11 +84,13 @@ WAITS, NOTIFIED = 1, 2
 class Condition(Acquired, Shared):
     """A lock, and to wait under it until somebody notifies. `lock`: a `Lock` or `RLock`; None: an `RLock` of its own.
 
-    A notification never goes to one who has died waiting.
+    A notification goes to who has waited longest, and never to one who has died waiting: if he dies before he goes on,
+    another has it within about a second.
     """
 
     WORDS = 8 * PAGE
-    WAITERS = FIRST_WORD
+    # Waits that have begun; those notified that have not gone on, or more: who changes that may die in between; a table
+    TICKETS, NOTIFIEDS, WAITERS = range(FIRST_WORD, FIRST_WORD + 3)
 
     def __init__(self, lock: Lock | None = None) -> None:
         if lock is not None and not isinstance(lock, Lock):
@@ -150,30 +156,63 @@ class Condition(Acquired, Shared):
         return answer
 
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
-        lock = self._inner
-        entry = self._table.add(WAITS)
+        lock, table = self._inner, self._table
+        self._words[self.TICKETS] += 1  # tells the oldest
+        entry = table.add(WAITS, self._words[self.TICKETS])
         interrupted: BaseException | None = None
         with Sleeper(self._bell, deadline) as sleeper:
             count = lock._release_all()
-            sleeps = True
             while True:  # who is interrupted, a second time too, has the lock again when that is told
                 try:
-                    while sleeps and not (sleeper.late or self._table.value(entry) == NOTIFIED):
-                        yield sleeper
+                    if interrupted is None:
+                        yield from self._sleeping(sleeper, entry)
                     yield from lock._acquiring(None)
-                    break
+                    if interrupted is not None or sleeper.late or self._inherits(entry):
+                        break
+                    lock._release_all()
                 except GeneratorExit:  # its loop is closed: it never goes on
-                    self._table.remove(entry)
+                    self._leave(table, entry)
                     raise
                 except BaseException as error:
-                    interrupted, sleeps = error, False
-            notified = self._table.value(entry) == NOTIFIED
-            self._table.remove(entry)
+                    interrupted = error
+            notified = self._leave(table, entry)
             lock._restore(count)
         if interrupted is not None:
             if notified:  # it is for somebody else then
                 self._notify(1)
             raise interrupted
+        return notified
+
+    def _sleeping(self, sleeper: Sleeper, entry: int) -> Waiting[None]:
+        """Until it is notified, or late, or may inherit a notification."""
+        looks_at = monotonic() + LOOK
+        while not (sleeper.late or self._table.value(entry) == NOTIFIED):
+            yield sleeper
+            if self._words[self.NOTIFIEDS] and monotonic() >= looks_at:  # to look costs, if many wait
+                if self._heritage():
+                    return
+                looks_at = monotonic() + LOOK
+
+    def _heritage(self) -> list[int]:
+        """The entries of those who were notified, and have died before they went on."""
+        table = self._table
+        return [one for one in table.entries() if table.value(one) == NOTIFIED and not table.is_alive(one)]
+
+    def _inherits(self, entry: int) -> bool:
+        """For the lock's holder: is it notified, or now in the place of one who has died?"""
+        if self._table.value(entry) != NOTIFIED:
+            for dead in self._heritage()[:1]:
+                self._table.set(entry, NOTIFIED)
+                self._table.remove(dead)
+        return self._table.value(entry) == NOTIFIED
+
+    def _leave(self, table: Table, entry: int) -> bool:
+        """It waits no more; had it been notified?"""
+        if table is not self._table:  # this is the copy of a wait, in a child that was forked
+            return False
+        notified = table.value(entry) == NOTIFIED
+        table.remove(entry)
+        self._words[self.NOTIFIEDS] -= notified
         return notified
 
     def notify(self, n: int = 1) -> None:
@@ -189,9 +228,10 @@ class Condition(Acquired, Shared):
 
     def _notify(self, n: int) -> None:
         woken = 0
-        for entry in list(self._table.entries()):
+        for entry in sorted(self._table.entries(), key=self._table.extra):  # the oldest first
             if woken < n and self._table.value(entry) == WAITS:
                 if self._table.is_alive(entry):
+                    self._words[self.NOTIFIEDS] += 1
                     self._table.set(entry, NOTIFIED)
                     woken += 1
                 else:
@@ -268,6 +308,7 @@ class Barrier(Guarded):
         return await wait(self._waiting(deadline_of(self._timeout if timeout is None else timeout)))
 
     def _waiting(self, deadline: float | None) -> Waiting[int]:
+        table = self._table
         with Sleeper(self._bell, deadline) as sleeper:
             yield from self._locking()
             try:
@@ -304,14 +345,28 @@ class Barrier(Guarded):
                         yield from self._sleeping(sleeper, news)
                 if self._table.value(entry) == self.MEMBER:  # and others have come, and gone through
                     raise BrokenBarrierError(RESET)
-            except BrokenBarrierError:
+            except BaseException as error:
+                self._leave(table, entry, turn, interrupted=not isinstance(error, BrokenBarrierError))
                 raise
-            except BaseException:  # this party has been interrupted, and the others wait for it
-                self._break()
-                raise
-            finally:
-                self._table.remove(entry)
+            self._leave(table, entry, turn)
         return number
+
+    def _leave(self, table: Table, entry: int, turn: int, interrupted: bool = False) -> None:
+        """This party waits no more. `interrupted`: the others would wait for it, if that turn is not over."""
+        if table is not self._table:  # this is the copy of a wait, in a child that was forked
+            return
+        if self._words[self.TURN] != turn:
+            table.remove(entry)
+            return
+        again = self._mutex.acquire_surely()  # `reset` may be about to write there
+        try:
+            if interrupted and self._words[self.TURN] == turn == table.value(entry):
+                self._break_now()
+            table.remove(entry)
+        finally:
+            self._mutex.release()
+        if again is not None:
+            raise again
 
     def _open_it(self, turn: int) -> None:
         """For the mutex's holder: all have come."""
@@ -363,15 +418,21 @@ class Barrier(Guarded):
 
     def reset(self) -> None:
         """Begin anew: those who wait get a BrokenBarrierError, it is whole for those who come."""
+        if self._acting == threading.get_ident():  # its action, under the mutex
+            self._reset_now()
+            return
         self._lock()
         try:
-            waiting = self._waiters()
-            self._ring()
-            for entry in waiting:
-                self._table.set(entry, self.MEMBER)
-            self._words[self.BROKEN] = 0
+            self._reset_now()
         finally:
             self._mutex.release()
+
+    def _reset_now(self) -> None:
+        waiting = self._waiters()
+        self._ring()
+        for entry in waiting:
+            self._table.set(entry, self.MEMBER)
+        self._words[self.BROKEN] = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key:x} of {self.parties}{' broken' if self.broken else ''}>"

@@ -57,8 +57,7 @@ class JoinableQueue(Queue[T]):
             ValueError: more often than items were put.
         """
         self._check_open()
-        if not self._reader.acquire_at_once():
-            sleep_until(self._reader.acquiring(None))
+        interrupted = self._reader.acquire_surely()
         try:
             if self._words[DONE] >= self._words[TAKEN]:
                 raise ValueError("task_done() called too many times")
@@ -68,6 +67,8 @@ class JoinableQueue(Queue[T]):
             self._add(-1)
         finally:
             self._reader.release()
+        if interrupted is not None:
+            raise interrupted
 
     def join(self) -> None:
         """Wait until all that was put has been worked on.
@@ -106,7 +107,7 @@ class JoinableQueue(Queue[T]):
         alive = [entry for entry in self._table.entries() if self._table.is_alive(entry)]
         held = sum(self._table.value(entry) - MIDDLE for entry in alive)
         held += sum(min(0, self._table.value(entry) - MIDDLE) for entry in self._table.dead())  # done for others
-        lost = self._words[TAKEN] - self._words[DONE] - held
+        lost = self._words[TAKEN] - self._words[DONE] - max(0, held)
         if lost > 0:
             dead = sorted({self._table.pid(entry) for entry in self._table.dead()})
             raise ConsumerDied(

@@ -335,7 +335,7 @@ class Semaphore(Acquired, Guarded):
 
     def release(self) -> None:
         """Give a permit back."""
-        self._lock()
+        interrupted = self._mutex.acquire_surely()
         try:
             entry = self._to_release()
             self._ring()
@@ -345,6 +345,8 @@ class Semaphore(Acquired, Guarded):
                 self._table.set(entry, self._table.value(entry) - 1)
         finally:
             self._mutex.release()
+        if interrupted is not None:
+            raise interrupted
 
     def _to_release(self) -> int | None:
         mine = self._table.mine()

@@ -116,6 +116,18 @@ class Mutex:
             self.lines.call()
         return self._biased
 
+    def acquire_surely(self) -> BaseException | None:
+        """Take it, waiting for it, whatever interrupts that: the last such, to be raised when all is done."""
+        interrupted: BaseException | None = None
+        while True:
+            try:
+                if not self.acquire_at_once():
+                    waiting.sleep_until(self.acquiring(None))
+            except BaseException as error:
+                interrupted = error
+            else:
+                return interrupted
+
     def _enter(self) -> bool:
         """The kernel's lock is ours. Is this one, too, and not by a bias?"""
         words = self._words
@@ -130,9 +142,12 @@ class Mutex:
             words[BIAS] = REVOKED
         kernel.barrier()  # also if another process has revoked it: that may have died before this
         if words[WITHIN]:
-            if self._is_owner_within():
-                return False
-            words[HOLDER], words[WITHIN] = words[OWNER], 0
+            if kernel.started(words[OWNER]) == words[OWNER_STARTED]:
+                kernel.barrier()  # if it is just leaving, it sees that we wait
+                if words[WITHIN]:
+                    return False
+            elif words[WITHIN]:  # it has died within
+                words[HOLDER], words[WITHIN] = words[OWNER], 0
         self._revoked = True
         return True
 
@@ -151,11 +166,6 @@ class Mutex:
         """Its object is closed: its descriptors may be another's soon."""
         self._bell = -1
         self._use(-1)
-
-    def _is_owner_within(self) -> bool:
-        kernel.barrier()  # if it is just leaving, it sees that we wait
-        words = self._words
-        return bool(words[WITHIN] and kernel.started(words[OWNER]) == words[OWNER_STARTED])
 
     def release(self) -> None:
         """Let it go. For its holder."""

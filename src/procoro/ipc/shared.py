@@ -291,9 +291,11 @@ def _in_child() -> None:
 def _end_well() -> None:
     """This process is about to end, of its own will."""
     for one in _all():
-        if one._own.goodbye is not None:
-            one._own.goodbye()
+        goodbye, one._own.goodbye = one._own.goodbye, None
+        if goodbye is not None:
+            goodbye()
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
 atexit.register(_end_well)
+handles.farewells.append(_end_well)

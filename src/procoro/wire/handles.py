@@ -40,6 +40,7 @@ class _Here(threading.local):
 
 
 here = _Here()
+farewells: list[Callable[[], None]] = []  # to be said by a worker that ends well, which runs no exit functions
 
 
 # ----------------------------------------------------------------------------------------- the sending side

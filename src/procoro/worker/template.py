@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from procoro import kernel
-from procoro.wire import channel, parcel
+from procoro.wire import channel, handles, parcel
 from procoro.worker import loop, output, process, state
 
 fork, waitpid = kernel.original("os", "fork"), kernel.original("os", "waitpid")
@@ -165,6 +165,8 @@ class Template:
                 os.close(pidfd)
             kernel.hang_on(lifeline)
             status = life(fds)
+            for farewell in handles.farewells:
+                farewell()
         except SystemExit as leaving:  # a child that a call has forked leaves as any program would
             status = output.exit_status(leaving)
         except BaseException as error:
