@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from procoro.results.batch import Batch, Kind
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
+    from procoro.results.outcomes import Raised
     from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
     from procoro.results.waiting import call_back
@@ -33,13 +34,14 @@ if TYPE_CHECKING:
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
-    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Result, SequenceSource, Stream
+    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Raised, Result, SequenceSource, Stream
     global call_back, end_of, inputs, m, refusal, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.sources import IteratorSource, SequenceSource, size_of
     from procoro.results.batch import Batch
     from procoro.results.failures import Context, end_of
     from procoro.results.mapresult import MapResult
+    from procoro.results.outcomes import Raised
     from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
     from procoro.results.waiting import call_back
@@ -331,16 +333,14 @@ class Pool:
         arguments.callback("error_callback", error_callback)
         result = self.submit(func, *arguments.row("args", args), **(kwds or {}))
         if callback is not None or error_callback is not None:
-            from concurrent.futures import CancelledError, Future
 
-            def tell(done: Future[T]) -> None:
-                error = CancelledError() if done.cancelled() else done.exception()
-                if error is None:
-                    call_back(callback, done.result())
+            def tell(outcome: Any) -> None:
+                if isinstance(outcome, Raised):
+                    call_back(error_callback, outcome.error)
                 else:
-                    call_back(error_callback, error)
+                    call_back(callback, outcome)
 
-            result.add_done_callback(tell)
+            result._call_first(tell)
         return result
 
     # ---------------------------------------------------------------------------------------------- maps

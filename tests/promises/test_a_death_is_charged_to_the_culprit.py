@@ -10,6 +10,7 @@ from procoro import Pool
 from procoro.errors import WorkerDied, failed_call
 from tests.gate import Gate
 from tests.promises import calls
+from tests.promises.conftest import Script
 from tests.promises.looks import PATIENCE, all_idle, errors_in, kill, outcomes, template, wait_until, workers
 
 DEATHS = [
@@ -165,3 +166,23 @@ def test_calls_that_all_die_are_each_told_so() -> None:
         results = [pool.submit(calls.exit_3) for _ in range(15)]
         assert [type(result.exception(PATIENCE)) for result in results] == [WorkerDied] * 15
         assert pool.apply(calls.double, (1,)) == 2
+
+
+def test_how_a_worker_ended_is_known_though_the_caller_ignores_the_ends_of_its_children(script: Script) -> None:
+    """As daemons do; it is inherited, also over an exec."""
+    printed = script(
+        """
+        import os, signal, sys
+        from procoro import Pool, Process
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        with Pool(1, maxtasksperchild=1) as pool:
+            print(pool.submit(lambda: os.kill(os.getpid(), signal.SIGKILL)).exception(20).exitcode)
+            print(pool.map(abs, [-1, -2]))
+        process = Process(target=sys.exit, args=(7,))
+        process.start()
+        process.join()
+        print(process.exitcode)
+        """
+    )
+    assert printed == "-9\n[1, 2]\n7\n"

@@ -2,11 +2,12 @@
 
 import os
 import threading
+import time
 from typing import Any
 
 import pytest
 
-from procoro import Pool
+from procoro import Pool, Result
 from procoro.errors import WorkerDied
 from tests.promises import calls
 from tests.promises.looks import PATIENCE, wait_until
@@ -43,6 +44,25 @@ def test_callbacks_of_maps_get_the_whole_list() -> None:
         pool.map_async(calls.double, [], callback=said.append)
         wait_until(lambda: len(said) == 4, "all were called")
     assert said == [[2 * i for i in range(100)], [3, 3, 3], "no 3", []] or said[3] == "no 3"
+
+
+def test_who_has_waited_finds_what_a_callback_has_done() -> None:
+    """As in `multiprocessing`: `ready()`, `wait()` and `get()` come after it."""
+    done: list[Any] = []
+
+    def slowly(outcome: Any) -> None:
+        time.sleep(0.02)
+        done.append(outcome)
+
+    with Pool(1) as pool:
+        for wait in (Result.get, Result.wait, Result.exception, lambda call: wait_until(call.ready, "it is ready")):
+            wait(pool.apply_async(calls.double, (1,), callback=slowly))
+            assert done.pop() == 2
+        with pytest.raises(ValueError, match="no 3"):
+            pool.apply_async(calls.raise_if_3, (3,), error_callback=slowly).get(PATIENCE)
+        assert repr(done.pop()) == "ValueError('no 3')"
+        pool.map_async(calls.double, [1, 2], callback=slowly).wait(PATIENCE)
+        assert done.pop() == [2, 4] and not done
 
 
 def test_a_callback_that_raises_is_logged_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -458,6 +458,18 @@ def test_calls_that_no_worker_can_begin_are_given_up() -> None:
     assert not stage.all(m.GiveUp)  # calls of another kind may run
 
 
+def test_calls_that_were_taken_back_from_each_before_it_failed_are_given_up_too() -> None:
+    """As where it takes long to find that no loop can be had."""
+    stage = Crowded()
+    stage.many(1)
+    for worker in range(1, FAILURES + 1):
+        assert stage.scheduler.streams.running
+        assert kinds(stage.wait()) == ["TakeBack"]
+        stage.tell(m.TakenBack(worker, {stage.all(m.Send)[-1].span: 0}), m.WorkerLost(worker, 0, "no module"))
+        stage.tell(m.WorkerReady(worker + 1))
+    assert stage.faults() == {0: (FaultKind.GAVE_UP, 1)}
+
+
 def test_workers_that_are_killed_before_a_call_begins_are_replaced() -> None:
     """As by the kernel for memory: that need not be the calls' fault."""
     stage = Crowded()

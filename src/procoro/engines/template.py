@@ -251,6 +251,7 @@ def _spawn(control: int, lifeline: int, patched: bool) -> int:
     statements = [
         "import signal, sys",
         "signal.signal(signal.SIGINT, lambda *_: None)",  # first of all; see below
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL)",  # who ignores it, as the caller may, learns no exit code
         "signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])",
         *["from gevent import monkey; monkey.patch_all()"] * patched,
         f"sys.path.insert(0, {root!r})",

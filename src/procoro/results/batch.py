@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context
 from procoro.results.outcomes import OVER, Outcomes
-from procoro.results.waiting import Waiting, wake
+from procoro.results.waiting import Waiting, call_back, wake
 
 if TYPE_CHECKING:
     from procoro.results.result import Result
@@ -67,18 +67,24 @@ class Batch:
 
     def _settle_watched(self, result: Result[Any], outcomes: Outcomes, tried: int = 0) -> None:
         # Not waiting for the condition: who holds it may hold it for ever, and all pools would stand still.
-        if result._condition.acquire(blocking=False):
-            try:
-                awaiting = result._settle(outcomes, self.looking)
-            finally:
-                result._condition.release()
-        elif tried < TRIES:
+        held = result._condition.acquire(blocking=False)
+        if not held and tried < TRIES:
             again = partial(self._settle_watched, result, outcomes, tried + 1)
             self.context.conductor.crank.call_later(min(AGAIN * 2**tried, LATER), again)
             return
-        else:
-            awaiting = result._settle(outcomes, self.looking)
-        if awaiting is not None:
+        try:
+            if (first := result._called_first) is not None:
+                result._called_first = None
+                awaiting = None
+            else:
+                awaiting = result._settle(outcomes, self.looking)
+        finally:
+            if held:
+                result._condition.release()
+        if first is not None:
+            call_back(lambda come: first(come.get(result._index)), outcomes)
+            self._settle_watched(result, outcomes)
+        elif awaiting is not None:
             wake(awaiting)
             result._invoke_callbacks()
 

@@ -51,12 +51,12 @@ class MapResult(Generic[T]):
                 opened = self._open()
             except BaseException as raised:  # unpickling a value can raise anything, here in procoro's thread
                 opened = False, raised
+        if opened is not None:  # first, as in `multiprocessing`: who has waited finds what the callback has done
+            ok, outcome = opened
+            call_back(self._callback if ok else self._error_callback, outcome)
         self._done.set()
         awaiting, self._awaiting = self._awaiting, []
         wake(awaiting)
-        if opened is not None:
-            ok, outcome = opened
-            call_back(self._callback if ok else self._error_callback, outcome)
 
     def abort(self, ending: Fault | BaseException) -> None:
         """As in `Sink`."""

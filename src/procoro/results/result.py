@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -58,6 +58,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     _outcomes: Outcomes | None = None  # ours, until it is opened
     _awaiting: list[Waiting] | None = None
     _watched = False  # has it a condition?
+    _called_first: Callable[[Any], object] | None = None  # with the value, or `Raised`, before anybody can see it
 
     def __init__(self, batch: Batch | None = None, index: int = 0) -> None:
         self._batch = batch
@@ -232,6 +233,15 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                     context.conductor.cancel_soon(context.stream, self._index)
                 raise
         return self.result()
+
+    def _call_first(self, callback: Callable[[Any], object]) -> None:
+        """Call it with the value, or `Raised`, before anybody can see that the call has ended; at once, if it has."""
+        with self._condition:
+            if self._state not in OVER:
+                self._called_first = callback
+                return
+        error = CancelledError() if self._state != FINISHED else self.exception()
+        callback(self.result() if error is None else Raised(error))
 
     def _await(self, waiting: Waiting) -> None:
         """Let `waiting` end when the call has."""

@@ -530,7 +530,13 @@ class Scheduler:
     def _lose_crowds(self, worker: Worker, event: WorkerLost, now: float) -> None:
         """What had not begun waits again; what ran ends."""
         faults = self.crowds.blame(worker, event.begun, event.how)
-        held = {self.streams.of(crowd.piece) for crowd in worker.crowds() if crowd.begun < crowd.limit}
+        # Also those that were taken back from it while it failed to begin, however long it took for that
+        held = {
+            stream
+            for crowd in worker.crowds()
+            if crowd.begun < crowd.limit or not crowd.loaded
+            if (stream := self.streams.by_number.get(crowd.piece.stream)) is not None
+        }
         for crowd in worker.crowds():
             self._unsend(worker, crowd, max(crowd.begun, *(at + 1 for one, at, _ in faults if one is crowd), 0))
         deadly: set[Stream] = set()

@@ -236,12 +236,12 @@ def _notes(error: BaseException) -> list[str]:
 
 def pack_failure(error: BaseException, given: str = "...") -> bytes:
     """What is recorded of an exception: itself if it can travel, its text and traceback in any case."""
-    import traceback
-
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("procoro."):
         trace = trace.tb_next  # our own frames teach nobody
     try:
+        import traceback  # may fail, too: no descriptor is free
+
         text = "".join(traceback.format_exception(type(error), error.with_traceback(trace), trace))
     except BaseException as bad:
         text = f"{type(error).__qualname__}: {_text(error)} (its traceback could not be written: {type(bad).__name__})"

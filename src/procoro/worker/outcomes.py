@@ -87,7 +87,12 @@ def _refused(value: Any, error: BaseException) -> BaseException:
 
 def fit(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
     """As it is, or beside the record if it is large."""
-    return (kind, body) if len(body) <= BIG else into_block(worker, kind, body)
+    if len(body) <= BIG:
+        return kind, body
+    try:
+        return into_block(worker, kind, body)
+    except (OSError, MemoryError) as error:  # no descriptor is free, or no memory
+        return record.FAILURE, _pack(error)
 
 
 def into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
