@@ -61,7 +61,7 @@ def test_a_module_of_the_library_is_found_too() -> None:
         ("sub:f", "has no 'f'"),
         ("thing_here:dubble", r"thing_here \(.*thing_here.py\) has no 'dubble'; did you mean double\?"),
         ("thing_here:Thing.none", "has no 'Thing.none'"),
-        ("thing_here:number", "thing_here:number is a int, not a function"),
+        ("thing_here:number", "thing_here:number is an int, not a function"),
     ],
 )
 def test_what_names_no_function_is_refused_in_words(words: str, message: str) -> None:

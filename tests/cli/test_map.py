@@ -328,3 +328,64 @@ def test_an_input_of_a_glob_is_not_written_over_by_another_name(procoro_map: Map
     assert (done.returncode, done.stdout) == (2, "")
     assert "b.txt is an input, and rows would be written over it" in done.stderr
     assert (tmp_path / "b.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("option", ["-o", "--errors"])
+def test_the_file_that_comes_by_standard_input_is_not_written_over(start: Start, tmp_path: Path, option: str) -> None:
+    (tmp_path / "in.txt").write_text("dear\n")
+    with open(tmp_path / "in.txt") as given:
+        process = start(function("echo"), "-", option, "in.txt", stdin=given)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and "the file of standard input is an input" in said
+    assert (tmp_path / "in.txt").read_text() == "dear\n"
+
+
+def test_standard_input_that_does_not_block_is_waited_for(start: Start) -> None:
+    """A neighbour in the same shell may have made it so; what is not there yet is not the end."""
+    ours, theirs = os.pipe()
+    os.set_blocking(ours, False)
+    process = start(function("echo"), "-", stdin=ours)
+    os.close(ours)
+    assert process.stdout is not None
+    os.write(theirs, b"a\nb")
+    assert process.stdout.readline() == '"a"\n'
+    os.write(theirs, b"c\n")
+    assert process.stdout.readline() == '"bc"\n'
+    os.close(theirs)
+    assert process.wait(PATIENCE) == 0
+
+
+def test_rows_for_the_terminal_stand_on_lines_of_their_own(start: Start, numbers: Path) -> None:
+    ours, theirs = os.openpty()
+    process = start(function("double"), numbers, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while more := os.read(ours, 1 << 16):
+            shown += more
+    except OSError:  # all have closed it
+        pass
+    os.close(ours)
+    assert process.wait(PATIENCE) == 0
+    assert shown.decode().splitlines()[:6] == [f"{2 * number}" for number in range(6)]
+
+
+@pytest.mark.parametrize(
+    "code, name, words",
+    [
+        ("def __getattr__(name):\n    import none_such\n", "plot", "looking up plot in lazy failed:"),
+        ("class Thing:\n    x = property(lambda self: 1 // 0)\nthing = Thing()\n", "thing.x", "ZeroDivisionError"),
+    ],
+)
+def test_a_name_whose_look_up_fails(start: Start, tmp_path: Path, code: str, name: str, words: str) -> None:
+    (tmp_path / "lazy.py").write_text(code)
+    process = start(f"lazy:{name}", "-", stdin=subprocess.DEVNULL)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and words in said and "procoro/cli" not in said
+
+
+def test_a_function_that_only_returns_a_coroutine(procoro_map: Map, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text("async def co(x):\n    return x\n\ndef wraps(x):\n    return co(x)\n")
+    done = procoro_map("late:wraps", "-", given="1\n")
+    assert done.returncode == 1 and "FUNCTION must be an `async def` itself" in done.stdout
+    assert "never awaited" not in done.stderr

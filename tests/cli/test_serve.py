@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -102,6 +103,7 @@ def test_several_hosts(serve: Serve) -> None:
         (["echo_async", "--port", 0, "--idle-timeout", 0], "idle_timeout must be > 0 seconds"),
         (["echo_async", "--port", 0, "--certfile", "none.pem"], "certfile cannot be read: No such file or directory"),
         (["echo_async", "--port", 0, "--keyfile", "none.pem"], "keyfile is of no use without a certfile"),
+        (["echo_async", "--port", 0, "--certfile", os.devnull], "there is no key in it; keyfile names the file"),
     ],
     ids=str,
 )
@@ -137,6 +139,24 @@ def test_workers_that_cannot_begin(serve: Serve, tmp_path: Path) -> None:
     assert "the workers could not begin" in said
 
 
+def test_a_handler_that_does_not_show_that_it_is_async(serve: Serve, tmp_path: Path) -> None:
+    """A decorator may hide it: then `--model` says so."""
+    code = """
+        async def echo(conn):
+            async for chunk in conn:
+                await conn.sendall(chunk)
+
+        def handle(conn):
+            return echo(conn)
+        """
+    (tmp_path / "wrapped.py").write_text(dedent(code))
+    program = serve(f"{tmp_path}/wrapped.py:handle", "--port", 0, "--model", "asyncio")
+    with connect(address_in(program)) as client:
+        assert ask(client) == b"hello"
+    program.send_signal(signal.SIGTERM)
+    assert program.wait(PATIENCE) == 0
+
+
 def test_help() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "procoro", "serve", "--help"],
@@ -146,5 +166,5 @@ def test_help() -> None:
         check=False,
     )
     assert done.returncode == 0
-    for option in ("--port", "--path", "--processes", "--certfile", "--drain-timeout", "--access-log"):
+    for option in ("--port", "--path", "--processes", "--model", "--certfile", "--drain-timeout", "--access-log"):
         assert option in done.stdout

@@ -45,6 +45,12 @@ def left(said: str) -> tuple[int, int, int]:
     return answered, total, left
 
 
+def catches(pid: int, number: int) -> bool:
+    """Has this process a handler for that signal?"""
+    found = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    return bool(found and int(found[1], 16) >> number - 1 & 1)
+
+
 @pytest.mark.parametrize("send", [os.kill, os.killpg])  # as a terminal and `timeout` do: to all its processes
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("order", ["ordered", "unordered"])
@@ -164,6 +170,25 @@ def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(star
     process.send_signal(signal.SIGTERM)  # not SIGINT twice: equal signals that are pending become one
     assert process.wait(timeout=PATIENCE) == 1
     assert "procoro map: " in process.stderr.read()
+
+
+def test_a_signal_ends_the_waiting_for_who_reads_a_fifo(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    os.mkfifo(tmp_path / "fifo")
+    process = start(function("double"), "in.txt", "-o", "fifo")
+    wait_until(lambda: catches(process.pid, signal.SIGTERM), "it hears signals")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2 and "cannot write fifo: nobody reads it" in said
+
+
+def test_a_fifo_is_read_by_who_comes_late(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    os.mkfifo(tmp_path / "fifo")
+    process = start(function("double"), "in.txt", "-o", "fifo")
+    assert (tmp_path / "fifo").read_text() == '"aa"\n'
+    assert process.wait(PATIENCE) == 0
 
 
 def test_what_is_written_survives_a_kill(start: Start, gate: Gate, queue_at_gate: Path, tmp_path: Path) -> None:

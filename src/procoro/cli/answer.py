@@ -12,9 +12,10 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial, reduce
+from types import CoroutineType
 from typing import Any
 
-__all__ = ["Answer", "ByName", "Job", "answering", "resolve", "to_json"]
+__all__ = ["Answer", "ByName", "Job", "answering", "resolve", "to_json", "with_article"]
 
 # The number of an input and its value; the number alone for an input that could not be read. Such an input
 # takes the same way as the others, without a call of the user's function: so it keeps its place among them.
@@ -81,6 +82,10 @@ async def _answer_awaited(function: Callable[[Any], Awaitable[Any]], job: Job) -
 
 
 def _row(value: object) -> bytes | str:
+    if isinstance(value, CoroutineType):
+        value.close()
+        name = value.__qualname__
+        return f"result: the coroutine {name}, and nothing of it has run: FUNCTION must be an `async def` itself"
     try:
         return to_json(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -117,7 +122,7 @@ def _fault_in(value: object, path: str, around: tuple[int, ...]) -> str | None:
         inside = (*around, id(value))
         for key, item in value.items():
             if key is not None and not isinstance(key, str | int | float):
-                return f"{path}: the key {key!r:.60} is {_a(key)}; JSON has str keys"
+                return f"{path}: the key {key!r:.60} is {with_article(key)}; JSON has str keys"
             if fault := _fault_in(item, f"{path}[{key!r:.60}]", inside):
                 return fault
         return None
@@ -129,10 +134,10 @@ def _fault_in(value: object, path: str, around: tuple[int, ...]) -> str | None:
         return f"{path}: {value} is not JSON"
     if value is None or isinstance(value, str | int | float):
         return None
-    return f"{path}: {_a(value)} is not JSON"
+    return f"{path}: {with_article(value)} is not JSON"
 
 
-def _a(value: object) -> str:
+def with_article(value: object) -> str:
     """The type of `value` with its article: `a set`, `an OrderedDict`, `a numpy.int64`."""
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

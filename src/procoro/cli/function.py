@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from procoro.cli.answer import ByName, resolve
+from procoro.cli.answer import ByName, resolve, with_article
 
 __all__ = ["FunctionError", "load"]
 
@@ -82,7 +82,7 @@ def _imported(name: str) -> ModuleType:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             where = f"in {os.getcwd()} or elsewhere on sys.path"
             raise FunctionError(f"there is no module {error.name!r} {where}") from None
-        raise FunctionError(_failed_import(name, error)) from error
+        raise FunctionError(_failed(f"importing {name}", error)) from error
     except SystemExit as error:
         ending = f"sys.exit({error.code!r})" if error.code is not None else "sys.exit()"
         raise FunctionError(
@@ -90,11 +90,11 @@ def _imported(name: str) -> ModuleType:
             f'belongs under `if __name__ == "__main__":`'
         ) from None
     except Exception as error:  # the user's module may raise anything
-        raise FunctionError(_failed_import(name, error)) from error
+        raise FunctionError(_failed(f"importing {name}", error)) from error
 
 
-def _failed_import(name: str, error: Exception) -> str:
-    """The story of an import that raised, from the user's first line on."""
+def _failed(what: str, error: Exception) -> str:
+    """The story of user's code that raised, from the user's first line on."""
     ours = ("importlib", os.path.dirname(__file__))
     trace = error.__traceback__
     while trace is not None and any(part in trace.tb_frame.f_code.co_filename for part in ours):
@@ -103,7 +103,7 @@ def _failed_import(name: str, error: Exception) -> str:
     hint = ""
     if isinstance(error, ImportError) and "relative import" in str(error):
         hint = "\nIt is part of a package: name it package.module:name, in the folder that holds the package."
-    return f"importing {name} failed:\n{story}{hint}"
+    return f"{what} failed:\n{story}{hint}"
 
 
 def _found(module: ModuleType, name: str) -> Callable[[Any], Any]:
@@ -113,6 +113,8 @@ def _found(module: ModuleType, name: str) -> Callable[[Any], Any]:
         near = difflib.get_close_matches(name, [key for key, value in vars(module).items() if callable(value)])
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise FunctionError(f"{module.__name__} ({module.__file__}) has no {name!r}{hint}") from None
+    except Exception as error:  # a module's `__getattr__` and properties are the user's code
+        raise FunctionError(_failed(f"looking up {name} in {module.__name__}", error)) from error
     if not callable(function):
-        raise FunctionError(f"{module.__name__}:{name} is a {type(function).__name__}, not a function")
+        raise FunctionError(f"{module.__name__}:{name} is {with_article(function)}, not a function")
     return function

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import os
+import select
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, NamedTuple, NoReturn, Protocol
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from procoro.cli.answer import to_json
 
@@ -165,7 +167,7 @@ class TextFile:
 
     def _open(self) -> BinaryIO:
         try:
-            return open(self._path, "rb")
+            return io.BufferedReader(_Waiting(self._path))
         except OSError as error:
             raise InputError(f"cannot read {self.name}: {error.strerror}") from error
 
@@ -187,6 +189,20 @@ class TextFile:
         if (why := NOT_UTF8.get(line[:2])) is not None:
             raise InputError(f"{self.name} is not UTF-8 but {why}")
         return line.removeprefix(BOM)
+
+
+class _Waiting(io.FileIO):
+    """Waits for what is not there yet, also where a neighbour made the caller's pipe non-blocking.
+
+    A `BufferedReader` takes "nothing now" for the end of the file.
+    """
+
+    def readinto(self, buffer: Any) -> int:
+        while (read := super().readinto(buffer)) is None:
+            poll = select.poll()
+            poll.register(self, select.POLLIN)
+            poll.poll()
+        return read
 
 
 def guess_format(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -144,11 +145,8 @@ def _prepare(order: Order, stack: ExitStack) -> tuple[Pool, partial[Any], Run]:
     for path, file in ((order.out, rows), (order.errors, failures)):
         if path not in (None, "-"):  # else it is the caller's
             file.empty()
-    return (
-        pool,
-        function,
-        Run(source, rows, failures, progress_for(order.quiet), interrupts, order.max_failures),
-    )
+    progress = progress_for(order.quiet, standard_output is not None and os.isatty(standard_output))
+    return pool, function, Run(source, rows, failures, progress, interrupts, order.max_failures)
 
 
 def _pool(order: Order) -> Pool:

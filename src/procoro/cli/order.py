@@ -96,19 +96,21 @@ class Order:
             return source
         assert self.inputs is not None
         if standard_input is not None:
+            self._spare([STANDARD], standard_input)
             return TextFile("standard input", standard_input, self.form or "lines")
         self._spare([self.inputs])
         return TextFile(self.inputs, self.inputs, self.form or guess_format(self.inputs))
 
-    def _spare(self, paths: list[str]) -> None:
-        """Refuse to write over what is read."""
+    def _spare(self, paths: list[str], standard: int | None = None) -> None:
+        """Refuse to write over what is read; `-` among it is the descriptor `standard`."""
         for written in filter(None, (self.out, self.errors)):
             place = _place(written, 1)
             # A look at each of a million paths would take seconds: only those of the same name are compared.
             names = {os.path.basename(written), os.path.basename(os.path.realpath(written))}
             for path in paths if len(paths) == 1 else (path for path in paths if os.path.basename(path) in names):
-                if _same(place, _place(path)):
-                    raise OrderError(f"{path} is an input, and rows would be written over it")
+                if _same(place, _place(path, standard)):
+                    name = path if standard is None else "the file of standard input"
+                    raise OrderError(f"{name} is an input, and rows would be written over it")
 
 
 def _place(path: str, standard: int | None = None) -> tuple[object, ...] | None:

@@ -8,6 +8,7 @@ import os
 import re
 import select
 import stat
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -49,7 +50,7 @@ class RowFile:
             OutputError: it cannot be opened.
         """
         try:
-            return cls(path, os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), give_up)
+            return cls(path, _open(path, give_up), give_up)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -142,6 +143,23 @@ class RowFile:
         if error.errno == errno.EPIPE:
             return f"cannot write {self.name}: whoever read it has closed it"
         return f"cannot write {self.name}: {error.strerror}"
+
+
+def _open(path: str, give_up: Callable[[], bool]) -> int:
+    """A descriptor of `path`; a FIFO is waited for until somebody reads it, or `give_up` says otherwise."""
+    # Never wait inside open: Python goes on waiting there after a signal.
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+            if give_up():
+                raise OutputError(f"cannot write {path}: nobody reads it") from error
+            time.sleep(PATIENCE / 1000)
+        else:
+            os.set_blocking(descriptor, True)
+            return descriptor
 
 
 def without_our_frames(traceback: str) -> str:

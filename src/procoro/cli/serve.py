@@ -17,6 +17,11 @@ __all__ = ["serve_command"]
 @click.option("--port", metavar="N", type=click.IntRange(0, 65535), help="Where to listen; 0: any free one.")
 @click.option("--path", metavar="SOCKET", help="A Unix socket to listen on, instead or besides.")
 @click.option("--processes", metavar="N", type=click.IntRange(min=1), help="Workers; default: the usable cores.")
+@click.option(
+    "--model",
+    type=click.Choice(["greenlets", "asyncio"]),
+    help="How a worker runs connections; default: `async def` ones by asyncio, others by greenlets.",
+)
 @click.option("--certfile", metavar="FILE", help="Speak TLS: a certificate and its chain, with or without its key.")
 @click.option("--keyfile", metavar="FILE", help="The key of the certificate.")
 @click.option("--client-ca", metavar="FILE", help="Clients must have a certificate that one of these has signed.")

@@ -35,6 +35,10 @@ class Files:
             return None
         chain = _read("certfile", self._certfile)
         key = chain if self._keyfile is None else _read("keyfile", self._keyfile)
+        if b" PRIVATE KEY-----" not in key:
+            hint = "; keyfile names the file that has it" if self._keyfile is None else ""
+            holder = os.fspath(self._keyfile or self._certfile)
+            raise ValueError(f"TLS is not possible with {holder}: there is no key in it{hint}")
         found = Certificates(chain, key, None if self._client_ca is None else _read("client_ca", self._client_ca))
         try:
             found.check()

@@ -50,11 +50,11 @@ class Progress(Protocol):
         ...
 
 
-def progress_for(quiet: bool) -> Progress:
-    """The right one for this process's standard error."""
+def progress_for(quiet: bool, beside_rows: bool = False) -> Progress:
+    """The right one for this process's standard error; a live line would stand between rows `beside_rows`."""
     if quiet:
         return Silence()
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if not beside_rows and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return LiveLine()
     return PlainLines()
 
