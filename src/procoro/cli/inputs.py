@@ -231,7 +231,7 @@ def jsonl_rows(name: str, lines: Iterable[bytes]) -> Iterator[Row]:
         except UnicodeDecodeError as error:
             yield _not_utf8(name, number, line, error)
         except json.JSONDecodeError as error:
-            fault = f"{name} line {number} is not JSON: {error.msg} at column {error.colno}"
+            fault = f"{name} line {number} is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
             yield Row(text, number, fault=fault)
         except (ValueError, RecursionError) as error:  # a constant, an integer too long, nesting too deep
             yield Row(text, number, fault=f"{name} line {number} is not JSON: {error}")
