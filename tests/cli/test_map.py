@@ -387,5 +387,5 @@ def test_a_name_whose_look_up_fails(start: Start, tmp_path: Path, code: str, nam
 def test_a_function_that_only_returns_a_coroutine(procoro_map: Map, tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text("async def co(x):\n    return x\n\ndef wraps(x):\n    return co(x)\n")
     done = procoro_map("late:wraps", "-", given="1\n")
-    assert done.returncode == 1 and "FUNCTION must be an `async def` itself" in done.stdout
+    assert done.returncode == 1 and "FUNCTION must be an `async def` that awaits it" in done.stdout
     assert "never awaited" not in done.stderr

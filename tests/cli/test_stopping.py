@@ -172,13 +172,13 @@ def test_the_second_signal_ends_the_waiting_for_a_reader_that_does_not_read(star
     assert "procoro map: " in process.stderr.read()
 
 
-def test_a_signal_ends_the_waiting_for_who_reads_a_fifo(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_waiting_for_who_reads_a_fifo(start: Start, tmp_path: Path, number: int) -> None:
     (tmp_path / "in.txt").write_text("a\n")
     os.mkfifo(tmp_path / "fifo")
     process = start(function("double"), "in.txt", "-o", "fifo")
     wait_until(lambda: catches(process.pid, signal.SIGTERM), "it hears signals")
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2 and "cannot write fifo: nobody reads it" in said
 

@@ -1,8 +1,10 @@
 """Callbacks run in the caller's process, and one that raises is logged and harms nothing."""
 
+import concurrent.futures
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -63,6 +65,26 @@ def test_who_has_waited_finds_what_a_callback_has_done() -> None:
         assert repr(done.pop()) == "ValueError('no 3')"
         pool.map_async(calls.double, [1, 2], callback=slowly).wait(PATIENCE)
         assert done.pop() == [2, 4] and not done
+
+
+@pytest.mark.parametrize("wait", [concurrent.futures.wait, lambda calls: list(concurrent.futures.as_completed(calls))])
+def test_a_callback_that_waits_for_its_own_call_is_refused(wait: Callable[..., Any]) -> None:
+    """It would wait for itself, and all pools with it."""
+    calls_made: list[Any] = []
+    said: list[str] = []
+
+    def waits(value: int) -> None:
+        wait_until(lambda: calls_made, "it is known")
+        try:
+            wait(calls_made)
+        except RuntimeError as error:
+            said.append(str(error))
+
+    with Pool(1) as pool:
+        calls_made.append(pool.apply_async(calls.double, (1,), callback=waits))
+        assert calls_made[0].get(PATIENCE) == 2
+        assert pool.apply(calls.double, (2,)) == 4
+    assert len(said) == 1 and said[0].startswith("a callback waits for a call")
 
 
 def test_a_callback_that_raises_is_logged_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -145,6 +145,40 @@ def test_a_barriers_action_may_reset_it() -> None:
     assert [barrier.wait(), barrier.wait()] == [0, 0]
 
 
+def test_ctrl_c_twice_ends_a_wait_while_another_is_in_the_action(script: Script) -> None:
+    printed = script(
+        """
+        import os, signal, threading, time
+        from procoro import Barrier
+
+        main = os.getpid()
+        in_action, told = os.pipe()
+        barrier = Barrier(2, lambda: os.write(told, b"x") and time.sleep(60))
+        child = os.fork()
+        if not child:
+            time.sleep(0.5)
+            barrier.wait()
+
+        def interrupt():
+            os.read(in_action, 1)
+            while not over:
+                os.kill(main, signal.SIGINT)
+                time.sleep(0.2)
+
+        over = []
+        threading.Thread(target=interrupt).start()
+        try:
+            barrier.wait()
+        except KeyboardInterrupt:
+            over.append(True)
+            print("interrupted")
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        """
+    )
+    assert printed == "interrupted\n"
+
+
 def test_workers_that_end_well_break_no_barrier(script: Script) -> None:
     """Also if it is a global, which they hold as long as they live."""
     printed = script(

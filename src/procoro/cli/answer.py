@@ -85,7 +85,7 @@ def _row(value: object) -> bytes | str:
     if isinstance(value, CoroutineType):
         value.close()
         name = value.__qualname__
-        return f"result: the coroutine {name}, and nothing of it has run: FUNCTION must be an `async def` itself"
+        return f"result: the coroutine {name}, of which nothing has run: FUNCTION must be an `async def` that awaits it"
     try:
         return to_json(value)
     except (TypeError, ValueError, RecursionError) as error:

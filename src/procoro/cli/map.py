@@ -176,7 +176,7 @@ def _rows(path: str, standard_output: int | None, interrupts: Interrupts) -> Row
     if path == "-":
         assert standard_output is not None
         return RowFile("standard output", standard_output, stopped)
-    return RowFile.create(path, stopped)
+    return RowFile.create(path, stopped, lambda: interrupts.drain)  # nothing has begun that could be drained
 
 
 def _follow(order: Order, pool: Pool, function: partial[Any], run: Run) -> str | None:

@@ -43,14 +43,16 @@ class RowFile:
         self._is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     @classmethod
-    def create(cls, path: str, give_up: Callable[[], bool] = lambda: False) -> Self:
-        """Open `path` for rows; what it holds is there until `empty`.
+    def create(
+        cls, path: str, give_up: Callable[[], bool] = lambda: False, leave: Callable[[], bool] = lambda: False
+    ) -> Self:
+        """Open `path` for rows; what it holds is there until `empty`. `leave` is asked while nobody reads a FIFO.
 
         Raises:
             OutputError: it cannot be opened.
         """
         try:
-            return cls(path, _open(path, give_up), give_up)
+            return cls(path, _open(path, leave), give_up)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -145,8 +147,8 @@ class RowFile:
         return f"cannot write {self.name}: {error.strerror}"
 
 
-def _open(path: str, give_up: Callable[[], bool]) -> int:
-    """A descriptor of `path`; a FIFO is waited for until somebody reads it, or `give_up` says otherwise."""
+def _open(path: str, leave: Callable[[], bool]) -> int:
+    """A descriptor of `path`; a FIFO is waited for until somebody reads it, or `leave` says otherwise."""
     # Never wait inside open: Python goes on waiting there after a signal.
     while True:
         try:
@@ -154,7 +156,7 @@ def _open(path: str, give_up: Callable[[], bool]) -> int:
         except OSError as error:
             if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
                 raise
-            if give_up():
+            if leave():
                 raise OutputError(f"cannot write {path}: nobody reads it") from error
             time.sleep(PATIENCE / 1000)
         else:

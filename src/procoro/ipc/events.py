@@ -162,13 +162,17 @@ class Condition(Acquired, Shared):
         interrupted: BaseException | None = None
         with Sleeper(self._bell, deadline) as sleeper:
             count = lock._release_all()
+            held = False
             while True:  # who is interrupted, a second time too, has the lock again when that is told
                 try:
-                    if interrupted is None:
-                        yield from self._sleeping(sleeper, entry)
-                    yield from lock._acquiring(None)
+                    if not held:
+                        if interrupted is None:
+                            yield from self._sleeping(sleeper, entry)
+                        yield from lock._acquiring(None)
+                        held = True
                     if interrupted is not None or sleeper.late or self._inherits(entry):
                         break
+                    held = False
                     lock._release_all()
                 except GeneratorExit:  # its loop is closed: it never goes on
                     self._leave(table, entry)
@@ -202,8 +206,10 @@ class Condition(Acquired, Shared):
         """For the lock's holder: is it notified, or now in the place of one who has died?"""
         if self._table.value(entry) != NOTIFIED:
             for dead in self._heritage()[:1]:
+                self._words[self.NOTIFIEDS] += 1
                 self._table.set(entry, NOTIFIED)
                 self._table.remove(dead)
+                self._words[self.NOTIFIEDS] -= 1
         return self._table.value(entry) == NOTIFIED
 
     def _leave(self, table: Table, entry: int) -> bool:
@@ -212,7 +218,7 @@ class Condition(Acquired, Shared):
             return False
         notified = table.value(entry) == NOTIFIED
         table.remove(entry)
-        self._words[self.NOTIFIEDS] -= notified
+        self._words[self.NOTIFIEDS] = max(0, self._words[self.NOTIFIEDS] - notified)  # not always under the lock
         return notified
 
     def notify(self, n: int = 1) -> None:
@@ -358,15 +364,17 @@ class Barrier(Guarded):
         if self._words[self.TURN] != turn:
             table.remove(entry)
             return
-        again = self._mutex.acquire_surely()  # `reset` may be about to write there
+        try:
+            self._lock()  # `reset` may be about to write there
+        except BaseException:  # once more: who has the mutex, may be long in its action
+            table.remove(entry)
+            raise
         try:
             if interrupted and self._words[self.TURN] == turn == table.value(entry):
                 self._break_now()
             table.remove(entry)
         finally:
             self._mutex.release()
-        if again is not None:
-            raise again
 
     def _open_it(self, turn: int) -> None:
         """For the mutex's holder: all have come."""

@@ -15,6 +15,7 @@ from procoro.sleeping import Flag, Sleep
 if TYPE_CHECKING:
     import asyncio
 
+    from procoro.conductor.conductor import Conductor
     from procoro.results.batch import Batch
 
 T = TypeVar("T")
@@ -38,10 +39,14 @@ class Waiters(list[Any]):
     The crank sets their event. One of Python's has a condition, which a signal handler may leave locked.
     """
 
-    __slots__ = ()
+    __slots__ = ("conductor",)
+
+    conductor: Conductor | None  # None: there is no pool behind the result
 
     def append(self, waiter: Any, /) -> None:
-        """As in `list`."""
+        """As in `list`. Raises RuntimeError where the wait would never end, as all others do."""
+        if self.conductor is not None:
+            refuse_in_crank(self.conductor)
         waiter.event = Flag()
         super().append(waiter)
 
@@ -75,7 +80,9 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
                     own[name] = condition
             return own[name]
         if name == "_waiters":
-            return self.__dict__.setdefault(name, Waiters())
+            waiters = Waiters()
+            waiters.conductor = None if self._batch is None else self._batch.context.conductor
+            return self.__dict__.setdefault(name, waiters)
         if name == "_done_callbacks":
             return self.__dict__.setdefault(name, [])
         if name in ("_result", "_exception"):
