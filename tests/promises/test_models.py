@@ -1,6 +1,7 @@
 """One keyword chooses how a worker runs calls: what can be said, how many run at once, which function goes where."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -306,3 +307,14 @@ def test_pools_of_all_models_side_by_side() -> None:
     finally:
         for pool in pools:
             pool.terminate()
+
+
+def collector_of(model: str, threshold: int) -> int:
+    with Pool(1, gc.set_threshold, (threshold, 10, 10), model=model, concurrency=500) as pool:
+        return pool.apply(gc.get_threshold)[0]
+
+
+@pytest.mark.parametrize("model", ["greenlets", "asyncio"])
+def test_the_collector_looks_less_often_where_many_calls_run(model: str) -> None:
+    """What they hold is no garbage. One who has switched it off, or wants even less of it, has that."""
+    assert [collector_of(model, threshold) for threshold in (700, 0, 100_000)] == [5000, 0, 100_000]

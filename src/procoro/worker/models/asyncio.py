@@ -74,7 +74,7 @@ class Model:
 
     async def _run(self) -> None:
         """One call."""
-        call = self._places.begin(asyncio.current_task())
+        call = self._places.begin(asyncio.current_task(self._loop))
         if call is None:
             return
         try:
