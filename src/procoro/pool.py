@@ -328,7 +328,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> Result[Any]:
         """As `submit`. When the call has ended, `callback(value)` or `error_callback(exception)` runs in this process,
-        in procoro's thread: it should be short, and must not wait for another call."""
+        in procoro's thread, before `get` returns: it should be short, and must not wait for a call, not even this."""
         arguments.callback("callback", callback)
         arguments.callback("error_callback", error_callback)
         result = self.submit(func, *arguments.row("args", args), **(kwds or {}))
