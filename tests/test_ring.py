@@ -99,19 +99,26 @@ def test_what_is_recorded_is_read_once_and_as_it_was(seed: int, sides: tuple[rec
         recorded = record.Recorded(parent, slot, number, 0, count)
         position, mark, seen = 0, number << record.SPAN_BITS, 0
         written: list[tuple[int, bytes]] = []
-        for _ in range(dice.choice((count, dice.randrange(count) + 1))):
+        plain_ones = dice.choice((0, 0, dice.randrange(count), count))
+        for at in range(dice.choice((count, dice.randrange(count) + 1))):
             kind, body = dice.choice(kinds), dice.randbytes(dice.randint(2, 40))
-            worker.data[slot][position : position + len(body)] = body
-            position += len(body)
-            mark |= record.MIXED if kind else 0
+            plain = (record.INT, record.FLOAT, record.TEXT)[number % 3]
+            if at < plain_ones and plain != record.TEXT:
+                kind, body = plain, dice.randbytes(8)
+                worker.numbers[slot][8 * at : 8 * at + 8] = body
+            else:
+                kind = plain if at < plain_ones else kind
+                worker.data[slot][position : position + len(body)] = body
+                position += len(body)
+                mark |= record.MIXED if kind not in (record.VALUE, record.TEXT) else 0
             worker.cells[slot][len(written)] = mark | kind << record.END_BITS | position
             written.append((kind, body))
             if len(written) == count or dice.random() < 0.02:
                 for first, kind, cells, start, data in recorded.read():
                     assert first == seen
-                    assert len(cells) == 1 or kind == record.VALUE
+                    assert len(cells) == 1 or kind in (record.VALUE, record.INT, record.FLOAT, record.TEXT)
                     for cell in cells:
-                        end = cell & record.END_MASK
+                        end = start + 8 if kind in record.FORMATS else cell & record.END_MASK
                         assert (kind, data[: end - start]) == written[seen]
                         data, start = data[end - start :], end
                         seen += 1

@@ -75,6 +75,20 @@ def test_a_child_that_returns_much_and_late_says_nothing_to_the_pool(gate: Gate)
         assert not member.blocks
 
 
+def fork_or_wait_for_the_child(what: str) -> int:
+    if what == "fork":
+        return os.fork()
+    return os.wait()[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_child_returns_does_not_stand_in_the_record(seed: int) -> None:
+    """A child that returns a number while its parent is in the next call of the same packet."""
+    with Pool(1) as pool:
+        forked, waited = pool.map(fork_or_wait_for_the_child, ["fork", "wait"], chunksize=2)
+    assert forked == waited != 0
+
+
 def test_an_initializer_that_forks_starts_one_worker(gate: Gate) -> None:
     with Pool(2, misbehaviour.fork_in_the_initializer) as pool:
         assert len(all_idle(pool, gate, 2)) == 2

@@ -79,7 +79,7 @@ class Clockwork:
                 self._look(worker)
 
     def tell(self, event: m.Event) -> None:
-        self._carry_out(self.scheduler.handle(event, self.now))
+        self._carry_out(self.scheduler.handle([event], self.now))
 
     def _carry_out(self, effects: list[m.Effect]) -> None:
         for effect in effects:

@@ -24,7 +24,7 @@ class Stage:
                 self.tell(m.WorkerReady(worker))
 
     def tell(self, *events: m.Event) -> list[m.Effect]:
-        effects = [effect for event in events for effect in self.scheduler.handle(event, self.now)]
+        effects = [effect for event in events for effect in self.scheduler.handle([event], self.now)]
         self.effects += effects
         return effects
 

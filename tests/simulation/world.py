@@ -66,6 +66,7 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._tie = 0
         self.told: deque[m.Event] = deque()
+        self.effects: list[m.Effect] = []  # those of the present batch of events
 
     # ------------------------------------------------------------------------------------------ the clock
 
@@ -132,14 +133,16 @@ class World:
 
     def settle(self) -> None:
         while self.told:
-            event = self.told.popleft()
-            self._note(event)
-            if type(event) is m.WorkerLost:
-                for charge in self.charges.pop(event.worker, ()):
-                    self.truth.charge(*charge)
-            elif type(event) is m.TerminateAsked:
-                self.truth.over.add(FaultKind.TERMINATED)
-            self._carry_out(self.scheduler.handle(event, self.now))
+            events = list(self.told)
+            self.told.clear()
+            for event in events:
+                self._note(event)
+                if type(event) is m.WorkerLost:
+                    for charge in self.charges.pop(event.worker, ()):
+                        self.truth.charge(*charge)
+                elif type(event) is m.TerminateAsked:
+                    self.truth.over.add(FaultKind.TERMINATED)
+            self._carry_out(self.scheduler.handle(events, self.now))
             check_books(self)
 
     def _note(self, message: m.Event | m.Effect) -> None:
@@ -149,6 +152,7 @@ class World:
             self.log.append(f"{self.now:12.6f} {sign} {type(message).__name__}({fields})")
 
     def _carry_out(self, effects: list[m.Effect]) -> None:
+        self.effects = effects
         for effect in effects:
             self._note(effect)
             assert not self.truth.ended or type(effect) is m.Answer, f"{type(effect).__name__} after the end"
@@ -487,9 +491,11 @@ class World:
         self.truth.answer(effect.ticket, effect.yes, self.now)
 
     def _is_held(self, stream: int, number: int) -> bool:
-        """Has it ended, and waits for those before it?"""
-        held = self.scheduler.streams.by_number[stream].held
-        return any(first <= number < first + outcome.count for first, outcome in held.items())
+        """Has it ended, and waits for those before it, or is just about to be delivered?"""
+        books = self.scheduler.streams.by_number.get(stream)
+        ended = [*books.held.values()] if books is not None else []
+        ended += [one.outcome for one in self.effects if type(one) is m.Deliver and one.stream == stream]
+        return any(outcome.first <= number < outcome.first + outcome.count for outcome in ended)
 
     def _give_up(self, effect: m.GiveUp) -> None:
         assert not self.truth.over and not self.gave_up, "gives up twice"

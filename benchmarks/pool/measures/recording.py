@@ -81,9 +81,10 @@ def _plain(inputs: "Sequence[int]") -> int:
 
 
 def _values(recorded: "Any") -> "list[Any]":
-    from procoro.wire.values import Values
+    from procoro.wire.record import FORMATS
+    from procoro.wire.values import Numbers
 
     values: list[Any] = []
-    for _, _, cells, start, data in recorded.read():
-        values += Values(data, cells, start).load()
+    for _, kind, _, _, data in recorded.read():
+        values += Numbers(data, FORMATS[kind]).load()
     return values

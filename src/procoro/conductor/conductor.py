@@ -257,7 +257,7 @@ class Conductor:
         if due is not None and due <= now:
             self._engine.look()  # the scheduler never asks whether a call has started: it has been told
             self._run_events(now)
-            self._perform(self._scheduler.handle(m.Tick(), now))
+            self._perform(self._scheduler.handle((m.Tick(),), now))
             self._run_events(now)
             due = self._scheduler.wake_at()
         if self._scheduler.ended:
@@ -276,9 +276,9 @@ class Conductor:
     def _run_events(self, now: float) -> None:
         while True:
             while self._events:
-                effects = self._scheduler.handle(self._events.popleft(), now)
-                if effects:
-                    self._perform(effects)
+                events = tuple(self._events)
+                self._events.clear()
+                self._perform(self._scheduler.handle(events, now))
             if self._gathering is None or self._scheduler.has_waiting(self._gathering[0]):
                 return
             self._fetch()

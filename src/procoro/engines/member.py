@@ -16,7 +16,7 @@ from procoro.scheduler.messages import Begun, Cut, Event, Recorded, SpanEnded, T
 from procoro.wire import blocks, channel, handles, inputs, record
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.library import Contents, Entry, Library
-from procoro.wire.values import BigValue, Values
+from procoro.wire.values import BigValue, Numbers, Texts, Values
 
 if TYPE_CHECKING:
     from procoro.engines.template import TemplateProcess
@@ -230,6 +230,10 @@ class Member:
     def _run(self, first: int, kind: int, cells: Sequence[int], start: int, data: bytes) -> Run:
         if kind == record.VALUE:
             return Run(first, len(cells), True, len(data), Values(data, cells, start))
+        if kind in record.FORMATS:
+            return Run(first, len(cells), True, len(data), Numbers(data, record.FORMATS[kind]))
+        if kind == record.TEXT:
+            return Run(first, len(cells), True, len(data), Texts(data))
         packed = self._packed(kind, data)
         nbytes = packed.block.nbytes if isinstance(packed, BigValue) else len(data)
         return Run(first, 1, not isinstance(packed, Failure), nbytes, packed, kind == record.CUT)

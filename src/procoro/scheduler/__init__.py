@@ -1,4 +1,4 @@
-"""The decisions: a pure machine, `Scheduler.handle(event, now) -> list[Effect]`. Knows no clock, thread or process."""
+"""The decisions: a pure machine, `Scheduler.handle(events, now) -> list[Effect]`. Knows no clock, thread or process."""
 
 from procoro.scheduler.scheduler import Scheduler
 

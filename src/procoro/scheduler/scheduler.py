@@ -17,7 +17,7 @@ out of a place leads into another, none is lost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from procoro.calls import Ending, Fault, FaultKind, Run
@@ -128,9 +128,10 @@ class Scheduler:
         effects, self._effects = self._effects, []
         return effects
 
-    def handle(self, event: Event, now: float) -> list[Effect]:
-        """Take note of an event; what has to be done about it, in order."""
-        self._handlers[type(event)](event, now)
+    def handle(self, events: Iterable[Event], now: float) -> list[Effect]:
+        """Take note of events, in their order; then decide, once for them all, what has to be done, in order."""
+        for event in events:
+            self._handlers[type(event)](event, now)
         if self.fleet.missing:
             self._start_workers(now)
         waits_for_room = self.short and self.busy()

@@ -191,10 +191,10 @@ class Streams:
             if not self._pull(stream):
                 break  # there is no room, and so there is none for those behind it
             del self.cramped[number]
-        while self.changed:
-            number, stream = self.changed.popitem()
+        for number, stream in self.changed.items():
             if not self._pull(stream):
                 self.cramped[number] = stream
+        self.changed.clear()
 
     def _pull(self, stream: Stream) -> bool:
         """Ask one for more, if it has too little. False: there is no room for that."""

@@ -1,14 +1,17 @@
 """The shared memory in which a worker records each outcome, readable after its death.
 
 One memfd a worker: a header, and two slots, one for each span that the worker may hold. A slot has a cell for
-every call of its span and the outcomes' bytes, one behind the other:
+every call of its span, and the outcomes: numbers as the machine holds them, as long as the span's calls have returned
+nothing else, then bytes, one behind the other: pickles, or UTF-8 as long as only strings have been returned. (To pickle
+one takes longer than all else that a short call costs.)
 
     header   taken | loaded            the span whose calls the worker runs, the one whose function it has loaded
              beat                      when its event loop last turned, in ns of the monotonic clock; 0: it is idle
              end of slot 0 | of slot 1 the worker begins no call from here on (written by the parent)
              (and cells of the ring)
-    slot     cell 0 .. cell 4095       span number << 24 | mixed << 23 | kind << 21 | where the outcome's bytes end;
+    slot     cell 0 .. cell 4095       span number << 25 | mixed << 24 | kind << 21 | where the outcome's bytes end;
                                        mixed: here or before stands one that is no plain value
+             number 0 .. number 4095   ints or floats: all of one kind, from the first call on
              bytes
     ring     for calls that run beside each other, see ring.py
 
@@ -22,6 +25,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from procoro import kernel
 from procoro.wire import ring
@@ -29,19 +33,23 @@ from procoro.wire import ring
 CALLS = 4096  # in a span
 HEADER = 4096
 CELLS = 8 * CALLS
+NUMBERS = 8 * CALLS
 DATA = 1 << 20
-SLOT = CELLS + DATA
+SLOT = CELLS + NUMBERS + DATA
 SLOTS = 2
 RING = HEADER + SLOTS * SLOT
 SIZE = RING + ring.SIZE
 
-SPAN_BITS = 24  # below the span's number
-MIXED = 1 << 23
+SPAN_BITS = 25  # below the span's number
+MIXED = 1 << 24
 END_BITS = 21
 END_MASK = (1 << END_BITS) - 1
+KIND_MASK = 7
 
-# The big ones name a block, see blocks.py; a call that was cut has ended because it was asked to (only in the ring)
-VALUE, FAILURE, BIG_VALUE, BIG_FAILURE, CUT = range(5)
+# The big ones name a block, see blocks.py; a call that was cut has ended because it was asked to (only in the ring).
+# Plain ones stand only in a slot, and before all else: numbers in a place of their own, text with a zero behind each.
+VALUE, FAILURE, BIG_VALUE, BIG_FAILURE, CUT, INT, FLOAT, TEXT = range(8)
+FORMATS: dict[int, Literal["q", "d"]] = {INT: "q", FLOAT: "d"}  # as `struct` names them
 
 TAKEN, LOADED, BEAT, ENDS = 0, 1, 4, 16  # cells of the header; those of different writers on different cache lines
 
@@ -54,9 +62,11 @@ class Record:
         self.memory = mmap.mmap(fd, SIZE)
         self._view = memoryview(self.memory)
         self.header = self._view[:HEADER].cast("Q")
-        self.cells = [self._view[at : at + CELLS].cast("Q") for at in (HEADER + slot * SLOT for slot in range(SLOTS))]
         self.ring = ring.Ring(fd, self._view, RING, self.header)
-        self.data = [self._view[at : at + DATA] for at in (HEADER + slot * SLOT + CELLS for slot in range(SLOTS))]
+        slots = [self._view[at : at + SLOT] for at in (HEADER + slot * SLOT for slot in range(SLOTS))]
+        self.cells = [slot[:CELLS].cast("Q") for slot in slots]
+        self.numbers = [slot[CELLS : CELLS + NUMBERS] for slot in slots]
+        self.data = [slot[CELLS + NUMBERS :] for slot in slots]
 
     @classmethod
     def create(cls) -> Record:
@@ -71,7 +81,7 @@ class Record:
     def close(self) -> None:
         """Give the memory and the descriptor back."""
         self.ring.close()
-        for view in (*self.cells, *self.data, self.header, self._view):
+        for view in (*self.cells, *self.numbers, *self.data, self.header, self._view):
             view.release()
         self.memory.close()
         os.close(self.fd)
@@ -115,20 +125,24 @@ class Recorded:
         return memoryview(cells[self.seen : low].tobytes()).cast("Q")  # the slot is used again
 
     def read(self) -> Iterator[tuple[int, int, Sequence[int], int, bytes]]:
-        """New outcomes, as (first, kind, cells, start, bytes): a run of values, or one of another kind."""
+        """New outcomes, as (first, kind, cells, start, bytes): a run of values or numbers, or one of another kind."""
         cells = self.new()
         at = 0
         while at < len(cells):
-            kind = cells[at] >> END_BITS & 3
+            kind = cells[at] >> END_BITS & KIND_MASK
             stop = at + 1
-            if kind == VALUE:
-                if not cells[-1] & MIXED:
-                    stop = len(cells)
-                else:
-                    while stop < len(cells) and cells[stop] >> END_BITS & 3 == VALUE:
-                        stop += 1
-            start, end = self._position, cells[stop - 1] & END_MASK
-            yield self.seen, kind, cells[at:stop], start, bytes(self.record.data[self.slot][start:end])
-            self._position = end
+            if cells[-1] >> END_BITS & (MIXED >> END_BITS | KIND_MASK) == kind:
+                stop = len(cells)  # the plain stand before all else, and behind what is mixed, all is
+            elif kind in (VALUE, INT, FLOAT, TEXT):
+                while stop < len(cells) and cells[stop] >> END_BITS & KIND_MASK == kind:
+                    stop += 1
+            if kind in FORMATS:
+                start, end = 8 * self.seen, 8 * (self.seen + stop - at)
+                data = bytes(self.record.numbers[self.slot][start:end])
+            else:
+                start, end = self._position, cells[stop - 1] & END_MASK
+                data = bytes(self.record.data[self.slot][start:end])
+                self._position = end
+            yield self.seen, kind, cells[at:stop], start, data
             self.seen += stop - at
             at = stop

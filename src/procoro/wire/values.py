@@ -1,14 +1,15 @@
 """The values that calls returned, as bytes.
 
 Each is one pickle of protocol 3 without its STOP: such pickles can be joined, and a thousand of them are loaded in one
-go (18 ns an int, against 250 ns one by one). A large one stands in a block.
+go (18 ns an int, against 250 ns one by one). A large one stands in a block. Ints,
+floats and strings, where there are only such, are not pickled at all.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from procoro.wire import blocks, record, twin
 from procoro.wire.blocks import Parts
@@ -36,6 +37,42 @@ class Values:
 
     def _end(self, index: int) -> int:
         return (self.cells[index] & record.END_MASK) - self.start
+
+
+class Numbers:
+    """A run of ints or floats, as the machine holds them."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, data: bytes, form: Literal["q", "d"]) -> None:
+        self._numbers = memoryview(data).cast(form)
+
+    def load(self) -> list[Any]:
+        """All of them."""
+        return self._numbers.tolist()
+
+    def load_one(self, index: int) -> Any:
+        """One of them."""
+        return self._numbers[index]
+
+
+class Texts:
+    """A run of strings, with a zero behind each; there is none within them."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def load(self) -> list[Any]:
+        """All of them."""
+        texts = self._data.decode().split("\0")
+        del texts[-1]  # what stands behind the last zero
+        return texts
+
+    def load_one(self, index: int) -> Any:
+        """One of them."""
+        return self.load()[index]
 
 
 class BigValue:

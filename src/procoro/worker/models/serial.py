@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
@@ -12,21 +11,20 @@ from typing import TYPE_CHECKING, Any
 from procoro import kernel
 from procoro.wire import record
 from procoro.wire.blocks import BIG
-from procoro.wire.record import END_BITS, FAILURE, MIXED, VALUE
+from procoro.wire.record import END_BITS, FAILURE, FLOAT, FORMATS, INT, MIXED, TEXT, VALUE
 from procoro.worker import outcomes
 
 if TYPE_CHECKING:
     from procoro.worker.loop import Span, Worker
 
 STRIDE = 16  # calls between two looks at the clock, while they are short: one takes 50 ns
-INT = 1 << 31
-put_int = struct.Struct("<ci").pack_into  # as pickle writes an int of four bytes, in a quarter of the time
+PLAIN = {int: INT, float: FLOAT, str: TEXT}
 
 
 def run(worker: Worker, span: Span) -> int:
     """Run the calls of a span until its end, which the parent may draw nearer; how many were run.
 
-    Every outcome is recorded before the next call begins: first its bytes, then, by one store, its cell.
+    Every outcome is recorded before the next call begins: first the outcome, then, by one store, its cell.
     """
     memory, call, slot = worker.memory, span.call, span.slot
     inputs: Iterable[Any] = span.inputs if span.packed is None else map(span.take, range(len(span.inputs)))
@@ -34,7 +32,9 @@ def run(worker: Worker, span: Span) -> int:
     end_at, tag = record.ENDS + slot, span.number << record.SPAN_BITS
     room = record.DATA - 8 * len(span.inputs)  # always space to name a block
     printed, in_order, big = worker.printed, kernel.STORES_IN_ORDER, worker.returns_large
-    at, position, end, stop_at, mark = 0, 0, 0, 0, tag
+    at, position, end, stop_at, mark, cell = 0, 0, 0, 0, tag, tag
+    plain: Any = None  # the type of what all calls have returned so far, if that needs no pickling
+    numbers: Any = None
     looked = rang = clock()
     unseen = 1  # calls until the next look at the clock
     for given in inputs:
@@ -46,13 +46,31 @@ def run(worker: Worker, span: Span) -> int:
         try:
             value = call(given)
         except BaseException as error:
-            kind, body = FAILURE, outcomes.failure(worker, error, at, span)
+            kind, body, plain = FAILURE, outcomes.failure(worker, error, at, span), None
         else:
             kind, body = VALUE, b""
-            if type(value) is int and -INT <= value < INT and position < room and not printed:
-                put_int(data, position, b"J", value)
-                position += 5
+            if not at and type(value) in PLAIN:
+                plain = type(value)
+                cell = tag | PLAIN[plain] << END_BITS
+                if plain is not str:
+                    numbers = memory.numbers[slot].cast(FORMATS[PLAIN[plain]])
+            if type(value) is not plain:
+                plain = None
+            elif plain is str:
+                try:
+                    kind, body = TEXT, (value + "\0").encode()
+                except UnicodeEncodeError:  # half a surrogate pair
+                    pass
+                if not 0 < len(body) <= BIG or position + len(body) > room or "\0" in value:
+                    kind, body, plain = VALUE, b"", None
             else:
+                if printed:
+                    worker.flush()
+                try:
+                    numbers[at] = value
+                except ValueError:  # more than 64 bits
+                    plain = None
+            if plain is None:
                 try:
                     if not big:
                         body = dumps(value, 3)
@@ -71,9 +89,9 @@ def run(worker: Worker, span: Span) -> int:
                 worker.flush()
             data[position:stop] = body
             position = stop if kind else stop - 1  # the next one overwrites a pickle's STOP
-        if kind:
-            mark = tag | MIXED
-        cell = mark | kind << END_BITS | position
+            if kind and plain is None:
+                mark = tag | MIXED
+            cell = mark | kind << END_BITS | position
         if in_order:
             cells[at] = cell
         else:
