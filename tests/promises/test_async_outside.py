@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,28 @@ def test_what_ends_together_is_told_together(run: Run[None], monkeypatch: pytest
 
     run(main())
     assert woken < 2500
+
+
+@every_loop
+def test_a_task_goes_on_as_itself(run: Run[None]) -> None:
+    """Many are told by one callback of the loop: each goes on in its own context, and as the current task."""
+    variable: ContextVar[int] = ContextVar("variable")
+
+    async def ask(pool: Pool, number: int) -> None:
+        variable.set(number)
+        task = asyncio.current_task()
+        for _ in range(3):
+            assert await pool.submit(calls.double, number) == 2 * number
+            assert variable.get() == number and asyncio.current_task() is task
+        assert await pool.map_async(calls.double, [number]) == [2 * number]
+        assert [value async for value in pool.imap(calls.double, [number])] == [2 * number]
+        assert variable.get() == number and asyncio.current_task() is task
+
+    async def main() -> None:
+        async with Pool(2) as pool:
+            await asyncio.gather(*(ask(pool, number) for number in range(200)))
+
+    run(main())
 
 
 @every_loop
