@@ -1,10 +1,15 @@
-"""A failure of which no descriptor is left to tell ends its call all the same."""
+"""A failure that cannot be told, for want of a descriptor or of a pickler, ends its call all the same."""
 
-from typing import Any
+import pickle
+from typing import Any, NoReturn
 
 import pytest
 
+from procoro import Pool
+from procoro.errors import WorkerDied
+from tests.promises import calls
 from tests.promises.conftest import Script
+from tests.promises.looks import PATIENCE
 
 MODELS: list[Any] = [None, "threads", "greenlets", "asyncio"]
 
@@ -44,3 +49,29 @@ def test_a_call_that_has_used_up_all_descriptors(model: str | None, script: Scri
         *([] if model is None else [model]),
     )
     assert printed in ("OSError 24\nOSError 24\n", "OSError 24\nValueError None\n")
+
+
+def fail(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError("patched")
+
+
+def break_pickling() -> NoReturn:
+    pickle.dumps = pickle.Pickler = fail  # type: ignore[misc, assignment]
+    raise ValueError("of which nobody can be told")
+
+
+async def abreak_pickling() -> NoReturn:
+    break_pickling()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_call_that_has_broken_pickling(model: str | None) -> None:
+    is_async = model == "asyncio"
+    with Pool(1, model=model) as pool:
+        error = pool.submit(abreak_pickling if is_async else break_pickling).exception(PATIENCE)
+        assert isinstance(error, WorkerDied) and error.exitcode == 1
+        assert pool.submit(calls.double if not is_async else adouble, 2).get(PATIENCE) == 4
+
+
+async def adouble(x: int) -> int:
+    return 2 * x

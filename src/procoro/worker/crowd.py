@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from procoro import kernel
 from procoro.wire import channel, handles, record
@@ -223,6 +224,14 @@ class Feed:
         if not ended:
             self._worker.look()
 
+    def give_up(self, error: BaseException) -> NoReturn:
+        """What a call has come to cannot be told: nobody is to wait for that. The worker ends, and the call with it."""
+        try:
+            sys.excepthook(type(error), error, error.__traceback__)
+            self._worker.write_out()
+        finally:
+            os._exit(1)
+
     def _flush(self) -> None:
         """Write out what calls have printed. A copy that a call has forked ends here, as a program at its end."""
         self._worker.write_out()
@@ -290,13 +299,19 @@ class Places:
 
     def returned(self, call: Call, value: Any) -> None:
         """A call has returned."""
-        self._leave(call, *self._feed.pack(call, value))
+        try:
+            self._leave(call, *self._feed.pack(call, value))
+        except BaseException as error:
+            self._feed.give_up(error)
 
     def raised(self, call: Call, error: BaseException, ends: type[BaseException]) -> None:
         """A call has raised; `ends` is what it raises when it was asked to end."""
-        kind, body = self._feed.pack_failure(call, error)
-        was_asked = call.key in self._asked and isinstance(error, ends)
-        self._leave(call, record.CUT if was_asked else kind, body)
+        try:
+            kind, body = self._feed.pack_failure(call, error)
+            was_asked = call.key in self._asked and isinstance(error, ends)
+            self._leave(call, record.CUT if was_asked else kind, body)
+        except BaseException as bad:
+            self._feed.give_up(bad)
 
     def _leave(self, call: Call, kind: int, body: bytes) -> None:
         del self._runners[call.key]

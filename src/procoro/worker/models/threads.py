@@ -93,10 +93,15 @@ class Model:
 
     def _run(self, call: Call) -> None:
         try:
+            kind, body = self._outcome(call)
+            with self._lock:
+                self._feed.end(call, kind, body)
+        except BaseException as error:
+            self._feed.give_up(error)
+
+    def _outcome(self, call: Call) -> tuple[int, bytes]:
+        try:
             value = call.run()
         except BaseException as error:
-            kind, body = self._feed.pack_failure(call, error)
-        else:
-            kind, body = self._feed.pack(call, value)
-        with self._lock:
-            self._feed.end(call, kind, body)
+            return self._feed.pack_failure(call, error)
+        return self._feed.pack(call, value)
