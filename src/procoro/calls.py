@@ -6,23 +6,8 @@ A call has no object of its own while all goes well. It is a number in a stream,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
-from types import FunctionType, MethodType
 from typing import Any
-
-CO_COROUTINE, CO_ASYNC_GENERATOR = 0x80, 0x200  # `inspect` knows them too, and costs 7 ms to import
-FUNCTIONS = (FunctionType, MethodType)
-
-
-def is_async(function: Any, kinds: int = CO_COROUTINE) -> bool:
-    """Is this an `async def` function: itself, as a partial, a bound method, or the `__call__` of an instance?"""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if not isinstance(function, FUNCTIONS):
-        function = type(function).__call__
-    code = getattr(function, "__code__", None)
-    return code is not None and bool(code.co_flags & kinds)
 
 
 class Piece:

@@ -115,7 +115,7 @@ class Crank:
             self._call_all()
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call after so many seconds (a few milliseconds, as a rule). For the crank's thread."""
+        """Call after so many seconds, or at once when the crank ends before that. For the crank's thread."""
         self._order += 1
         heapq.heappush(self._later, (self.now() + seconds, self._order, call))
 

@@ -110,20 +110,11 @@ class InitializerFailed(ProcoroError, BrokenProcessPool):
     """The initializer failed in every worker that was started, so no call can run."""
 
 
-def describe_exit(exitcode: int | None) -> str:
-    """How a process ended, in words."""
-    if exitcode is None:
-        return "is gone (how it ended is not known)"
-    if exitcode >= 0:
-        return f"left with exit code {exitcode}"
-    try:
-        return f"was killed by {signal.Signals(-exitcode).name}"
-    except ValueError:
-        return f"was killed by signal {-exitcode}"
-
-
 class NotHeld(ProcoroError, ValueError, RuntimeError, AssertionError):
-    """A lock or a permit is released by who does not hold it. (As `multiprocessing` and `threading` have it: all.)"""
+    """A lock or a permit is released by who does not hold it.
+
+    It is each of the classes that `multiprocessing` and `threading` raise for that.
+    """
 
 
 class QueueShutDown(ProcoroError, getattr(queue, "ShutDown", Exception)):  # type: ignore[misc]
@@ -169,3 +160,15 @@ def mark(error: BaseException, call: FailedCall) -> BaseException:
     except (AttributeError, TypeError):
         pass
     return error
+
+
+def describe_exit(exitcode: int | None) -> str:
+    """How a process ended, in words."""
+    if exitcode is None:
+        return "is gone (how it ended is not known)"
+    if exitcode >= 0:
+        return f"left with exit code {exitcode}"
+    try:
+        return f"was killed by {signal.Signals(-exitcode).name}"
+    except ValueError:
+        return f"was killed by signal {-exitcode}"

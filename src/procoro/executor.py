@@ -129,20 +129,20 @@ class Executor(futures.Executor):
         deadline = None if timeout is None else time.monotonic() + timeout
         if buffersize is not None:
             rows = zip(*iterables, strict=False)
-            ahead = deque(self._submitted(fn, arguments) for arguments in islice(rows, buffersize))
+            ahead = deque(self._submitted(fn, given) for given in islice(rows, buffersize))
             return self._refilled(fn, rows, ahead, deadline)
         inputs, shape = (iterables[0], ONE) if len(iterables) == 1 else (zip(*iterables, strict=False), STAR)
         if all(type(iterable) in (list, tuple) for iterable in iterables):
             inputs = list(inputs)  # as they are now
         return _values(self._pool._imap(fn, inputs, shape, chunksize, None, None, ordered=True), deadline)
 
-    def _submitted(self, fn: Callable[..., T], arguments: tuple[Any, ...]) -> Result[T]:
+    def _submitted(self, fn: Callable[..., T], given: tuple[Any, ...]) -> Result[T]:
         """What cannot travel fails at its own place."""
         from procoro.errors import NotPicklable
         from procoro.results import Result
 
         try:
-            return self.submit(fn, *arguments)
+            return self.submit(fn, *given)
         except NotPicklable as error:
             failed: Result[T] = Result()
             failed.set_exception(error)
@@ -157,8 +157,8 @@ class Executor(futures.Executor):
     ) -> Generator[T]:
         try:
             while ahead:
-                for arguments in islice(rows, 1):
-                    ahead.append(self._submitted(fn, arguments))
+                for given in islice(rows, 1):
+                    ahead.append(self._submitted(fn, given))
                 yield ahead.popleft().result(_left(deadline))
         finally:
             for result in ahead:

@@ -8,7 +8,7 @@ from math import isnan
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from procoro.calls import CO_ASYNC_GENERATOR, CO_COROUTINE, is_async
+from procoro.functions import CO_ASYNC_GENERATOR, CO_COROUTINE, is_async
 
 if TYPE_CHECKING:
     from gevent import Greenlet

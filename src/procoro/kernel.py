@@ -1,4 +1,4 @@
-"""Every call to the kernel that is not the same everywhere, in one place.
+"""Calls to the kernel that need more than a line, or something else where they are lacking.
 
 procoro is made for Linux (x86-64 and ARM64). What another system lacks is refused here, in words.
 """
@@ -27,6 +27,7 @@ MEMBARRIER_REGISTER_GLOBAL_EXPEDITED = 1 << 2
 
 # May another processor see two stores of ours in another order? Not on x86.
 STORES_IN_ORDER = os.uname().machine in ("x86_64", "i686")
+
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate
 
 
@@ -42,6 +43,14 @@ def shared_file(name: str, size: int = 0) -> int:
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.ftruncate(fd, size)
     return fd
+
+
+def store_last(fd: int, offset: int, value: int) -> None:
+    """Store a word of a shared file after all that was stored before, as others see it: a system call orders that.
+
+    Where `STORES_IN_ORDER`, an aligned store into the mapping does the same.
+    """
+    os.pwrite(fd, value.to_bytes(8, sys.byteorder), offset)
 
 
 def close_all(fds: Iterable[int]) -> None:

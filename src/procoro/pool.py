@@ -12,11 +12,12 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 from procoro import arguments, exits, machine
-from procoro.calls import FaultKind, is_async
+from procoro.calls import FaultKind
 from procoro.engines.template import TemplateProcess
+from procoro.functions import is_async, name_of
 
 if TYPE_CHECKING:
-    from procoro.conductor.conductor import Conductor, Initializer
+    from procoro.conductor.conductor import Conductor, Initializer, Sink
     from procoro.conductor.sources import IteratorSource, SequenceSource, Source, size_of
     from procoro.results.batch import Batch, Kind
     from procoro.results.failures import Context, end_of
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from procoro.wire import inputs
     from procoro.wire.handles import Handle
     from procoro.wire.library import Entry
-    from procoro.wire.packer import Packer, refusal
+    from procoro.wire.packer import Packer, paths, refusal
 
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
     global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Raised, Result, SequenceSource, Stream
-    global call_back, end_of, inputs, m, refusal, size_of
+    global call_back, end_of, inputs, m, paths, refusal, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.sources import IteratorSource, SequenceSource, size_of
     from procoro.results.batch import Batch
@@ -47,7 +48,7 @@ def _import_the_rest() -> None:
     from procoro.results.waiting import call_back
     from procoro.scheduler import messages as m
     from procoro.wire import inputs
-    from procoro.wire.packer import refusal
+    from procoro.wire.packer import paths, refusal
 
 
 T = TypeVar("T")
@@ -184,7 +185,7 @@ class Pool:
             shape, packed = (inputs.ONE, args[0]) if len(args) == 1 else (inputs.STAR, args)
         else:
             shape, packed = self._pack_arguments(fn, function, args, kwargs)
-        kind = (_name_of(fn), self._runs_many(fn)) if function is None else function
+        kind = (name_of(fn), self._runs_many(fn)) if function is None else function
         batch: Batch | None = None
         try:
             with self._lock:
@@ -559,7 +560,7 @@ class Pool:
         func: Callable[..., Any],
         values: Iterable[Any],
         context: Context,
-        sink: Any,
+        sink: Sink,
         chunksize: int | None,
         retries: int,
         *,
@@ -678,7 +679,7 @@ class Pool:
         return self._state == "RUN" and self._conductor.takes_calls
 
     def _check_running(self) -> None:
-        if self._state == "RUN" and self._conductor.takes_calls:
+        if self._is_open():
             return
         from procoro import errors
 
@@ -687,11 +688,11 @@ class Pool:
             raise errors.PoolClosed("Pool not running: it belongs to the parent process; make one in the forked child")
         over = self._conductor.over
         if over is not None and over.kind == FaultKind.GAVE_UP:
-            raise end_of(over, Context(self._conductor, 0, "a call", inputs.ONE, None, None, single=False))
+            raise end_of(over, Context(self._conductor, "a call", inputs.ONE, None, None, single=False))
         raise errors.PoolClosed("Pool not running: it was closed or terminated; make a new one")
 
     def _context(self, func: Callable[..., Any], shape: int, timeout: float | None, single: bool) -> Context:
-        return Context(self._conductor, 0, _name_of(func), shape, timeout, self._memory_limit, single)
+        return Context(self._conductor, name_of(func), shape, timeout, self._memory_limit, single)
 
     def _runs_many(self, func: Callable[..., Any]) -> bool:
         """May a worker run several calls of this function at once?"""
@@ -701,7 +702,7 @@ class Pool:
             return self._model is not None
         if self._model == "greenlets":
             raise TypeError(
-                f"{_name_of(func)} is an async def function, which greenlets cannot run: give it to a pool with "
+                f"{name_of(func)} is an async def function, which greenlets cannot run: give it to a pool with "
                 'model="asyncio", or with none'
             )
         return True
@@ -709,7 +710,7 @@ class Pool:
     def _refused(self, func: Callable[..., Any], error: Exception) -> Exception:
         """A function could not be packed: what to say of it."""
         self._check_running()  # the pool may have ended meanwhile, and its library with it
-        return refusal([(f"function {_name_of(func)}", func)]) or error  # of a signal handler
+        return refusal([(f"function {name_of(func)}", func)]) or error  # of a signal handler
 
     def _pack_arguments(
         self, fn: Callable[..., Any], function: Entry | None, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -727,9 +728,8 @@ class Pool:
             self._check_running()
             refused = refusal(
                 [
-                    *((f"args[{index}]", one) for index, one in enumerate(args)),
-                    *((f"kwargs[{name!r}]", one) for name, one in kwargs.items()),
-                    (f"function {_name_of(fn)}", fn if function is None else None),
+                    *paths(args, kwargs),
+                    (f"function {name_of(fn)}", fn if function is None else None),
                     ("arguments", (args, kwargs)),
                 ]
             )
@@ -742,15 +742,15 @@ atexit.register(exits.end_all)
 os.register_at_fork(after_in_child=exits.forget_in_child)
 
 
-def _initializer(function: Callable[..., object] | None, arguments: tuple[Any, ...]) -> Initializer | None:
+def _initializer(function: Callable[..., object] | None, given: tuple[Any, ...]) -> Initializer | None:
     if function is None:
         return None
 
     def pack(packer: Packer) -> tuple[bytes, list[Handle]]:
         try:
-            return packer.once((function, arguments))
+            return packer.once((function, given))
         except Exception as error:
-            raise refusal([("initializer", function), ("initargs", arguments)]) or error from error
+            raise refusal([("initializer", function), ("initargs", given)]) or error from error
 
     return pack
 
@@ -761,11 +761,6 @@ def _length(values: Iterable[Any]) -> int | None:
         return len(values) if isinstance(values, (list, tuple, range)) else None
     except OverflowError:
         return None
-
-
-def _name_of(func: Any) -> str:
-    name = getattr(func, "__qualname__", None) or getattr(getattr(func, "func", None), "__qualname__", None)
-    return str(name or type(func).__qualname__)
 
 
 def _sequence(iterable: Iterable[Any]) -> Sequence[Any]:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from procoro import arguments
-from procoro.calls import CO_COROUTINE
 from procoro.engines.template import TemplateProcess
+from procoro.functions import CO_COROUTINE, name_of
 from procoro.wire.twin import MAIN
 from procoro.worker import state
 
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 
 LEAVING = 3.0  # seconds that a process is given between SIGTERM and SIGKILL, at exit
 STARTS = 3  # templates that are tried, where one after another is killed
+PICKLERS = "procoro.wire.picklers"
+EXITCODES = {-number.value: f"-{number.name}" for number in signal.Signals}  # in words
+
+_current: _ThisProcess | None = None
+_parent: _ParentProcess | None = None
+_counter = itertools.count(1)
+_children: set[Process] = set()  # held here until they end: dropping a handle changes nothing
+_starting = threading.local()  # the process that is being packed
 
 
 class Process:
@@ -272,7 +280,7 @@ class Process:
         """The function and its arguments, for the words of errors."""
         if self._target is None:
             return f"{type(self).__name__}.run", ""
-        function = str(getattr(self._target, "__qualname__", None) or type(self._target).__qualname__)
+        function = name_of(self._target)
         given = [_brief.repr(value) for value in self._args]
         given += [f"{name}={_brief.repr(value)}" for name, value in self._kwargs.items()]
         return function, ", ".join(given)
@@ -349,7 +357,7 @@ class Process:
         words += [] if child is None else [f"pid={child.pid}"]
         words += [f"parent={self._parent_pid}", status]
         if exitcode is not None:
-            words.append(f"exitcode={_EXITCODES.get(exitcode, exitcode)}")
+            words.append(f"exitcode={EXITCODES.get(exitcode, exitcode)}")
         if self._daemon:
             words.append("daemon")
         return f"<{' '.join(words)}>"
@@ -366,8 +374,8 @@ class Process:
         # As a child by fork has it, which may ask its name and not much else: often a target is the method of an
         # object that holds all processes that it has started.
         reduced: Any = super().__reduce_ex__(protocol)
-        made, of, state, *rest = reduced
-        own, *slots = state if isinstance(state, tuple) else (state,)
+        made, of, held, *rest = reduced
+        own, *slots = held if isinstance(held, tuple) else (held,)
         if isinstance(own, dict):
             own = own | {"_child": None, "_target": None, "_args": (), "_kwargs": {}}
         return made, of, (own, *slots) if slots else own, *rest
@@ -463,13 +471,6 @@ def active_children() -> list[Process]:
     return [process for process in list(_children) if process._child is not None and process._child.lives]
 
 
-_current: _ThisProcess | None = None
-_parent: _ParentProcess | None = None
-_counter = itertools.count(1)
-_children: set[Process] = set()  # held here until they end: dropping a handle changes nothing
-_starting = threading.local()  # the process that is being packed
-
-
 def _pack(process: Process) -> Call:
     """Where a call is packed, with the handles in it. Raises NotPicklable."""
     from procoro.engines.process import Call
@@ -510,23 +511,17 @@ def _modules(process: Process) -> set[str]:
     return modules
 
 
-PICKLERS = "procoro.wire.picklers"
-
-
-def _not_started(process: Process, error: Exception) -> Exception:
-    if not isinstance(error, OSError):
-        return error
+def _not_started(process: Process, error: OSError) -> OSError:
     return OSError(error.errno, f"{error.strerror}: {process._name} was not started")
 
 
 def _not_picklable(process: Process, error: Exception) -> Exception:
     from procoro import errors
-    from procoro.wire.packer import refusal
+    from procoro.wire.packer import paths, refusal
 
     refused = refusal(
         [
-            *((f"args[{index}]", value) for index, value in enumerate(process._args)),
-            *((f"kwargs[{name!r}]", value) for name, value in process._kwargs.items()),
+            *paths(process._args, process._kwargs),
             ("target", process._target),
             *((f"self.{name}", value) for name, value in process.__dict__.items()),
         ]
@@ -536,7 +531,7 @@ def _not_picklable(process: Process, error: Exception) -> Exception:
 
 def _log(data: bytes) -> None:
     """In the crank's thread: a log record of a process reaches the handlers of this one."""
-    from procoro.conductor.conductor import hand_to_loggers
+    from procoro.conductor.loggers import hand_to_loggers
 
     hand_to_loggers(data)
 
@@ -579,5 +574,3 @@ def _forget_in_child() -> None:
 
 atexit.register(_end_all)
 os.register_at_fork(after_in_child=_forget_in_child)
-
-_EXITCODES = {-number.value: f"-{number.name}" for number in signal.Signals}

@@ -22,7 +22,7 @@ class Sleep:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def last(self, timeout: float | None) -> None:
+    def wait(self, timeout: float | None) -> None:
         """Sleep until it is ended, or for `timeout` seconds."""
         if timeout is not None:
             self._lock.acquire(timeout=max(timeout, 0))
@@ -61,7 +61,7 @@ class Sleepers:
                 left = None if deadline is None else deadline - monotonic()
                 if left is not None and left <= 0:
                     return False
-                sleep.last(left)
+                sleep.wait(left)
             finally:
                 try:
                     self._sleeps.remove(sleep)

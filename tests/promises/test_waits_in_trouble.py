@@ -49,7 +49,7 @@ def test_the_notification_of_one_who_is_killed_goes_to_another(fork: Fork) -> No
         condition.notify()  # it is alive
     first.kill()
     assert second.result() is True
-    assert not list(condition._table.entries()) and not condition._words[condition.NOTIFIEDS]
+    assert not list(condition._table.entries()) and not condition._words[condition._NOTIFIEDS]
 
 
 def test_notifications_go_round() -> None:

@@ -240,7 +240,7 @@ def test_a_call_that_does_not_obey_ends_with_its_worker_and_the_others_are_victi
     stage = Crowded()
     sent = stage.many(3)
     stage.begin(sent, 2)
-    stage.tell(m.Cancelled(7, 1, 1, kill=True))
+    stage.tell(m.CancelAsked(7, 1, 1, kill=True))
     assert kinds(stage.take_back(s1=2)) == ["EndCall", "Answer", "Send"]
     assert stage.answers() == {7: True}
     assert kinds(stage.tick(GRACE))[0] == "TakeBack"
@@ -251,7 +251,7 @@ def test_a_call_that_does_not_obey_ends_with_its_worker_and_the_others_are_victi
 
 
 def test_threads_are_ended_with_their_worker_at_once() -> None:
-    stage = Crowded(obeyed=False)
+    stage = Crowded(can_end_calls=False)
     sent = stage.many(2, timeout=1.0)
     stage.begin(sent, 1)
     stage.now = 0.01
@@ -263,7 +263,7 @@ def test_threads_are_ended_with_their_worker_at_once() -> None:
 
 
 def test_a_call_that_ends_before_its_worker_does_leaves_only_victims() -> None:
-    stage = Crowded(obeyed=False)
+    stage = Crowded(can_end_calls=False)
     sent = stage.many(2, timeout=1.0)
     stage.begin(sent, 1)
     stage.now = 0.01
@@ -279,9 +279,9 @@ def test_a_worker_is_not_ended_for_a_call_that_has_just_ended_while_another_has_
     stage = Crowded()
     sent = stage.many(2)
     stage.begin(sent, 2)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True), m.TakenBack(1, {1: 2}))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True), m.TakenBack(1, {1: 2}))
     stage.now = 0.5
-    stage.tell(m.Cancelled(2, 1, 1, kill=True), m.TakenBack(1, {1: 2}))
+    stage.tell(m.CancelAsked(2, 1, 1, kill=True), m.TakenBack(1, {1: 2}))
     stage.tick(GRACE)
     stage.cut(sent, 0)  # read by the one who takes back
     stage.take_back(s1=2)
@@ -294,7 +294,7 @@ def test_a_worker_is_not_ended_for_a_call_that_has_just_ended_while_another_has_
 def test_a_kill_of_a_call_that_may_be_about_to_begin_is_answered_by_yes() -> None:
     stage = Crowded()
     sent = stage.many(1)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True))
     stage.take_back(s1=1)  # it may be what the worker loads
     assert stage.answers() == {1: True}
     stage.end(sent, 0)  # it has not begun after all
@@ -304,7 +304,7 @@ def test_a_kill_of_a_call_that_may_be_about_to_begin_is_answered_by_yes() -> Non
 def test_what_was_asked_to_end_and_had_not_begun_condemns_nobody() -> None:
     stage = Crowded()
     sent = stage.many(1)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True))
     stage.take_back(s1=1)
     stage.end(sent, 0)
     assert stage.scheduler.fleet.workers[1].asked == {}
@@ -314,7 +314,7 @@ def test_a_killed_call_is_not_retried() -> None:
     stage = Crowded()
     sent = stage.many(1, retries=3)
     stage.begin(sent, 1)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True))
     stage.take_back(s1=1)
     stage.cut(sent, 0)
     assert stage.outcomes() == {0: FaultKind.KILLED}
@@ -385,7 +385,7 @@ def test_the_loading_of_a_function_is_a_suspect_among_others() -> None:
 
 
 def test_a_function_that_was_loading_is_no_victim_when_another_call_ran_out_of_time() -> None:
-    stage = Crowded(obeyed=False)
+    stage = Crowded(can_end_calls=False)
     stage.begin(stage.many(1, timeout=1.0), 1)
     second = stage.many(1, 2)
     stage.tick(1.0)
@@ -432,7 +432,7 @@ def test_a_worker_is_not_kept_for_a_suspect_that_was_cancelled() -> None:
     stage.tell(m.WorkerLost(1, sent.span, "gone"), m.WorkerReady(2))
     stage.begin(stage.many(1, 2), 1)
     stage.tick(0.2)
-    stage.tell(m.Cancelled(1, 1, 0), m.Cancelled(2, 1, 1))
+    stage.tell(m.CancelAsked(1, 1, 0), m.CancelAsked(2, 1, 1))
     assert stage.many(1, 3).stream == 3
 
 
@@ -535,12 +535,12 @@ def test_workers_that_are_ended_for_a_call_give_nothing_up() -> None:
     stage.wait()
     for _ in range(9):
         worker = stage.scheduler.fleet.workers[1]
-        if worker.taking:
+        if worker.being_taken_back:
             stage.take_back(**{f"s{sent.span}": 2})
-        if worker.doom is not None:
+        if worker.killed_for is not None:
             break
         stage.wait()
-    assert worker.doom == FaultKind.TIMEOUT
+    assert worker.killed_for == FaultKind.TIMEOUT
     stage.tell(m.WorkerLost(1, sent.span, "killed", killed=True))
     assert stage.scheduler.streams.by_number[1].deaths == DEADLY - 1
     assert FaultKind.GAVE_UP not in stage.outcomes().values()
@@ -556,10 +556,10 @@ def test_a_death_of_many_counts_once_for_their_stream() -> None:
 
 
 def test_a_thread_that_may_not_have_begun_a_killed_call_is_given_time_to_say_so() -> None:
-    stage = Crowded(obeyed=False)
+    stage = Crowded(can_end_calls=False)
     first, second = stage.many(1), stage.many(1, 2)
     stage.begin(first, 1)
-    stage.tell(m.Cancelled(1, 2, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 2, 0, kill=True))
     stage.take_back(s1=1, s2=1)  # the second may be what it loads
     assert stage.answers() == {1: True}
     assert kinds(stage.end(second, 0)) == ["Deliver", "StreamEnded"]  # it has not begun after all

@@ -153,7 +153,7 @@ def test_a_cancelled_retry_is_answered_and_does_not_run() -> None:
     sent = stage.all(m.Send)[-1]
     stage.record(sent, 0, ok=False)
     stage.end(sent, 1)
-    stage.tell(m.Cancelled(7, 1, 0))
+    stage.tell(m.CancelAsked(7, 1, 0))
     assert stage.answers() == {7: True}
     assert stage.outcomes() == {0: FaultKind.CANCELLED}
     assert stage.scheduler.wake_at() is None
@@ -248,7 +248,7 @@ def test_cancel_of_a_call_that_waits() -> None:
     stage = Stage(1)
     stage.submit(1, 1)
     stage.submit(2, 5)
-    assert kinds(stage.tell(m.Cancelled(1, 2, 2))) == ["Deliver", "Answer"]
+    assert kinds(stage.tell(m.CancelAsked(1, 2, 2))) == ["Deliver", "Answer"]
     assert stage.outcomes(2) == {2: FaultKind.CANCELLED}
     assert stage.answers() == {1: True}
 
@@ -256,7 +256,7 @@ def test_cancel_of_a_call_that_waits() -> None:
 def test_cancel_of_a_call_that_was_sent_and_has_not_begun() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    assert kinds(stage.tell(m.Cancelled(1, 1, 3))) == ["TakeBack"]
+    assert kinds(stage.tell(m.CancelAsked(1, 1, 3))) == ["TakeBack"]
     stage.tell(m.TakenBack(1, {sent.span: 1}))
     assert stage.answers() == {1: True}
     assert stage.outcomes() == {3: FaultKind.CANCELLED}
@@ -265,7 +265,7 @@ def test_cancel_of_a_call_that_was_sent_and_has_not_begun() -> None:
 def test_cancel_of_a_call_that_runs_is_refused() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    stage.tell(m.Cancelled(1, 1, 0), m.TakenBack(1, {sent.span: 1}))
+    stage.tell(m.CancelAsked(1, 1, 0), m.TakenBack(1, {sent.span: 1}))
     assert stage.answers() == {1: False}
     assert not stage.all(m.KillWorker)
     stage.record(sent, 0)
@@ -275,14 +275,14 @@ def test_cancel_of_a_call_that_runs_is_refused() -> None:
 def test_cancel_of_a_call_that_has_ended_is_refused() -> None:
     stage = Stage(1)
     stage.record(stage.sends(5), 0, 2)
-    stage.tell(m.Cancelled(1, 1, 1), m.Cancelled(2, 99, 0))
+    stage.tell(m.CancelAsked(1, 1, 1), m.CancelAsked(2, 99, 0))
     assert stage.answers() == {1: False, 2: False}
 
 
 def test_kill_of_a_call_that_runs_frees_the_slot_and_hits_no_other() -> None:
     stage = Stage(1)
     sent = stage.sends(5, retries=3)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True))
     effects = stage.tell(m.TakenBack(1, {sent.span: 1}))
     assert kinds(effects) == ["Answer", "KillWorker", "StartWorker"]
     stage.tell(m.WorkerLost(1, sent.span, "killed"), m.WorkerReady(2))
@@ -293,14 +293,14 @@ def test_kill_of_a_call_that_runs_frees_the_slot_and_hits_no_other() -> None:
 def test_a_killed_call_that_had_not_begun_after_all_does_not_run_again() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    stage.tell(m.Cancelled(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.SpanEnded(1, sent.span, 0, 0.0))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.SpanEnded(1, sent.span, 0, 0.0))
     assert stage.outcomes() == {0: FaultKind.KILLED}
 
 
 def test_a_question_is_answered_when_the_worker_dies_first() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    stage.tell(m.Cancelled(1, 1, 0), m.Cancelled(2, 1, 3), m.WorkerLost(1, sent.span, "gone"))
+    stage.tell(m.CancelAsked(1, 1, 0), m.CancelAsked(2, 1, 3), m.WorkerLost(1, sent.span, "gone"))
     assert stage.answers() == {1: False, 2: True}
     assert stage.outcomes() == {0: FaultKind.DIED, 3: FaultKind.CANCELLED}
 
@@ -308,7 +308,7 @@ def test_a_question_is_answered_when_the_worker_dies_first() -> None:
 def test_a_question_is_answered_when_the_pool_is_terminated_first() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    stage.tell(m.Cancelled(1, 1, 0), m.TerminateAsked(), m.TakenBack(1, {sent.span: 1}))
+    stage.tell(m.CancelAsked(1, 1, 0), m.TerminateAsked(), m.TakenBack(1, {sent.span: 1}))
     assert stage.answers() == {1: False}
 
 
@@ -317,7 +317,7 @@ def test_nothing_is_sent_to_a_worker_while_its_calls_are_taken_back() -> None:
     stage.record(first := stage.sends(1), 0)
     stage.end(first, 1)
     stage.submit(2, 1)  # a short function by now: a second packet would be at hand
-    stage.tell(m.Cancelled(1, 2, 0, kill=True))
+    stage.tell(m.CancelAsked(1, 2, 0, kill=True))
     stage.submit(3, 1)
     assert len(stage.all(m.Send)) == 2
 
@@ -460,7 +460,7 @@ def test_terminate_ends_every_call_and_every_worker() -> None:
 def test_a_stream_that_is_dropped_ends_with_what_runs() -> None:
     stage = Stage(1)
     sent = stage.sends(5)
-    stage.tell(m.Drained(1, drop=True), m.TakenBack(1, {sent.span: 1}))
+    stage.tell(m.DrainAsked(1, drop=True), m.TakenBack(1, {sent.span: 1}))
     assert stage.outcomes() == dict.fromkeys(range(1, 5), FaultKind.CANCELLED)
     stage.record(sent, 0)
     assert stage.outcomes()[0] == "ok"
@@ -549,12 +549,12 @@ def test_time_outs_one_after_another_are_no_reason_to_give_up() -> None:
     for _ in range(DEADLY + 1):
         sent = stage.all(m.Send)[-1]
         stage.tell(m.Begun(sent.worker, sent.span))
-        while not stage.scheduler.fleet.workers[sent.worker].taking:
+        while not stage.scheduler.fleet.workers[sent.worker].being_taken_back:
             stage.wait()
         stage.tell(m.TakenBack(sent.worker, {sent.span: 1}))
-        while stage.scheduler.fleet.workers[sent.worker].doom is None:
+        while stage.scheduler.fleet.workers[sent.worker].killed_for is None:
             stage.wait()
-            if stage.scheduler.fleet.workers[sent.worker].taking:
+            if stage.scheduler.fleet.workers[sent.worker].being_taken_back:
                 stage.tell(m.TakenBack(sent.worker, {sent.span: 1}))
         stage.tell(m.WorkerLost(sent.worker, sent.span, "killed", killed=True))
         _replace(stage)
@@ -584,7 +584,12 @@ def test_a_worker_that_does_not_get_ready_in_time_is_killed_and_the_pool_gives_u
 
 def test_who_has_left_its_share_of_the_window_leaves_it_to_the_others() -> None:
     stage = Stage(1)
-    for stream, leave in ((1, m.Detached(1)), (2, m.Drained(2)), (3, m.Drained(3, drop=True)), (4, m.Exhausted(4))):
+    for stream, leave in (
+        (1, m.Detached(1)),
+        (2, m.DrainAsked(2)),
+        (3, m.DrainAsked(3, drop=True)),
+        (4, m.Exhausted(4)),
+    ):
         stage.tell(m.Opened(stream, stream, "f", window=True), leave)
     stage.tell(m.Detached(2))  # twice
     assert stage.scheduler.streams._sharers == 0
@@ -614,7 +619,7 @@ def test_a_stream_that_is_dropped_is_taken_back_from_the_workers_that_hold_it() 
     stage.sends(5)
     stage.submit(2, 1)
     assert [sent.worker for sent in stage.all(m.Send)] == [1, 2]
-    (taken,) = [effect for effect in stage.tell(m.Drained(1, drop=True)) if type(effect) is m.TakeBack]
+    (taken,) = [effect for effect in stage.tell(m.DrainAsked(1, drop=True)) if type(effect) is m.TakeBack]
     assert taken.worker == 1
 
 
@@ -644,6 +649,6 @@ def test_of_a_killed_call_nothing_is_kept() -> None:
     stage.tell(m.Opened(1, 1, "f"))
     stage.tell(m.Supplied(1, range(1), 8))
     sent = stage.all(m.Send)[-1]
-    stage.tell(m.Cancelled(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.WorkerLost(1, sent.span, "killed"))
+    stage.tell(m.CancelAsked(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.WorkerLost(1, sent.span, "killed"))
     assert stage.outcomes() == {0: FaultKind.KILLED}
     assert not stage.scheduler.streams.by_number[1].killed

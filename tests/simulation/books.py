@@ -27,7 +27,7 @@ def check_books(world: World) -> None:
     sent = 0
     for worker in fleet.workers.values():
         assert worker.calls >= 0
-        assert worker.spans or not worker.stuck or worker.doom, f"worker {worker.number} is stuck in nothing"
+        assert worker.spans or not worker.stuck or worker.killed_for, f"worker {worker.number} is stuck in nothing"
         held = waiting_here = 0
         for span in worker.spans.values():
             assert 0 <= span.recorded <= span.limit <= span.piece.count
@@ -44,7 +44,7 @@ def check_books(world: World) -> None:
             assert worker.held == held, f"worker {worker.number} holds {held} calls, not {worker.held}"
             wait = f"{waiting_here} calls wait in worker {worker.number}, not {worker.waiting}"
             assert worker.waiting == waiting_here, wait
-    open_calls = resting = items = 0
+    open_calls = backing_off = items = 0
     nbytes = 0.0
     for number, stream in streams.by_number.items():
         source = world.truth.sources[number]
@@ -52,12 +52,12 @@ def check_books(world: World) -> None:
         assert stream.open_calls == stream.supplied - source.delivered - held, f"stream {number} miscounts"
         assert stream.items >= 0
         open_calls += stream.open_calls
-        resting += stream.resting
+        backing_off += stream.backing_off
         if stream.window:
             items += stream.items
             nbytes += stream.nbytes
-    assert open_calls == waiting + resting + sent, (
-        f"{open_calls} calls are open: {waiting} wait, {resting} rest, {sent} are sent"
+    assert open_calls == waiting + backing_off + sent, (
+        f"{open_calls} calls are open: {waiting} wait, {backing_off} rest, {sent} are sent"
     )
     assert items == streams.items
     assert abs(nbytes - streams.nbytes) < 1e-3
@@ -131,10 +131,10 @@ def check_waits(world: World) -> None:
     """Nothing waits for long in a worker that does not begin it, if it could be begun elsewhere."""
     for worker in world.workers.values():
         many = worker.many
-        if many.loading is not None and many.loading.limit and worker.doom is None and not world.told:
+        if many.loading is not None and many.loading.limit and worker.killed_for is None and not world.told:
             overdue = world.deaths.is_overdue(many.loading, world.now - STILL) and many.due() > world.now
             assert not overdue, f"worker {worker.number} loads for ever"
-        if worker.doom is None and many.spans and _waits_in_vain(world, worker):
+        if worker.killed_for is None and many.spans and _waits_in_vain(world, worker):
             many.vain_since = min(many.vain_since, world.now)
             waits = f"{len(many.may_begin())} calls wait in worker {worker.number}, which does not begin them"
             assert world.now - max(many.vain_since, many.moved_at) < STILL, waits

@@ -208,7 +208,7 @@ class Many:
         number = crowd.begun
         crowd.begun += 1
         crowd.open += 1
-        doomed = self.worker.doom is not None
+        doomed = self.worker.killed_for is not None
         self.worker.truth.begin(self.worker.number, doomed, crowd.stream, crowd.first + number, at)
         fate, seconds = crowd.habits.draw(self.rng)
         call = Running(crowd, number, fate, at, at + seconds, self.rng.random() >= crowd.habits.stubborn)

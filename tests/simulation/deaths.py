@@ -28,7 +28,7 @@ class Deaths:
     def ask(self, worker: Worker, span: int, at: int) -> None:
         """One call is asked to end: there must be a reason, and it is asked once."""
         many = worker.many
-        assert self.world.obeyed, "calls that cannot be ended are asked to end"
+        assert self.world.can_end_calls, "calls that cannot be ended are asked to end"
         assert (span, at) not in many.asked, f"call {at} of span {span} is asked to end twice"
         crowd = many.spans[span]
         kinds = self._reasons(many.running.get((span, at)), crowd, at)
@@ -54,14 +54,14 @@ class Deaths:
         """It hits no call that has not begun, and there is one that deserves it and did not obey."""
         many, now = worker.many, self.world.now
         may_begin = many.may_begin()
-        assert len(may_begin) <= 1, f"worker {worker.number} is killed ({worker.doom}) with {may_begin} before it"
-        if worker.doom == FaultKind.MEMORY:
+        assert len(may_begin) <= 1, f"worker {worker.number} is killed ({worker.killed_for}) with {may_begin} before it"
+        if worker.killed_for == FaultKind.MEMORY:
             assert self.world.memory_limit is not None
             return
         if not many.running and not many.unread and not may_begin:
             return  # it had nothing to do, and did not say so
-        assert worker.doom in ENDED
-        if self.world.obeyed:
+        assert worker.killed_for in ENDED
+        if self.world.can_end_calls:
             deserved = any(now >= asked.since + GRACE - EARLY for asked in many.asked.values())
         else:
             deserved = any(self._reasons(call, call.crowd, call.at) for call in many.running.values())
@@ -69,11 +69,11 @@ class Deaths:
             limbo = [(crowd, at) for crowd in many.spans.values() for at in crowd.limbo(worker)]
             deserved |= any(self._reasons(None, crowd, at) for crowd, at in limbo)
         deserved |= any(self.is_overdue(crowd, now) for crowd in many.spans.values() if not crowd.open)
-        assert deserved, f"worker {worker.number} is killed ({worker.doom}) for nothing"
+        assert deserved, f"worker {worker.number} is killed ({worker.killed_for}) for nothing"
 
     def charges(self, worker: Worker) -> list[tuple[int, int, str, range]]:
         """What the calls of a dead worker may end as. Those in limbo may be taken for running ones."""
-        many, doom = worker.many, worker.doom
+        many, killed_for = worker.many, worker.killed_for
         running = [(call.crowd, call.at, call) for call in many.running.values()]
         limbo = [(crowd, at, None) for crowd in many.spans.values() for at in crowd.limbo(worker)]
         loading = sum(crowd is many.loading for crowd, _, _ in limbo)
@@ -84,7 +84,7 @@ class Deaths:
             kinds = self._kinds(worker, crowd, at, call)
             charged += [(stream, number, kind, ONE if kind in OF_ONE else among) for kind in kinds]
             self.truth.find(stream, number).narrow += call is None
-        if doom is None:
+        if killed_for is None:
             for stream in {crowd.stream for crowd, _, _ in running + limbo}:
                 self.truth.deaths[stream] += 1
         return charged
@@ -93,10 +93,10 @@ class Deaths:
         asked = worker.many.asked.get((crowd.number, at))
         if asked is not None:
             return asked.kinds
-        if worker.doom not in ENDED:
-            return {worker.doom or FaultKind.DIED}
+        if worker.killed_for not in ENDED:
+            return {worker.killed_for or FaultKind.DIED}
         kinds = {FaultKind.COLLATERAL}
-        if not self.world.obeyed:
+        if not self.world.can_end_calls:
             kinds |= self._reasons(call, crowd, at)
         loaded_late = call is None or call.began > worker.doomed_at - EARLY
         if at == 0 and loaded_late and self.is_overdue(crowd, worker.doomed_at):

@@ -59,18 +59,18 @@ MUTANTS = [
         "max(event.limits.get(sent.number, sent.limit), begun)",
         "begun",
     ),
-    ("a span sent while calls are taken back", "fleet", "or worker.taking", ""),
+    ("a span sent while calls are taken back", "fleet", "or worker.being_taken_back", ""),
     (
         "a span sent to a worker that is to die",
         "scheduler",
-        "worker.doom = kind\n            self.fleet.dismiss(worker)",
-        "worker.doom = kind",
+        "worker.killed_for = kind\n            self.fleet.dismiss(worker)",
+        "worker.killed_for = kind",
     ),
     (
         "a span sent to a worker that is to leave",
         "fleet",
         "not (worker.leaving or",
-        "not (worker.doom is not None or",
+        "not (worker.killed_for is not None or",
     ),
     ("a refused call that counts as running", "scheduler", "self._unsend(worker, sent, event.begun)", "pass"),
     ("a third span", "fleet", "len(worker.spans) == depth", "True"),
@@ -127,7 +127,12 @@ MUTANTS = [
 # The same, where calls run beside each other.
 MUTANTS_OF_MANY = [
     ("a suspect not blamed", "crowds", "for at in crowd.running()]", "for at in crowd.running()[1:]]"),
-    ("a victim that is blamed", "crowds", "FaultKind.COLLATERAL if for_one else worker.doom", "worker.doom"),
+    (
+        "a victim that is blamed",
+        "crowds",
+        "FaultKind.COLLATERAL if for_one else worker.killed_for",
+        "worker.killed_for",
+    ),
     ("one suspect is as good as guilty", "crowds", "fault.among = len(ended)", "pass"),
     ("nobody is blamed for loading", "crowds", "if loading and (", "if False and ("),
     (
@@ -144,7 +149,7 @@ MUTANTS_OF_MANY = [
     (
         "no take-back before the end of many",
         "scheduler",
-        "self.crowds.condemn(worker, FaultKind.MEMORY)",
+        "self.crowds.want_kill(worker, FaultKind.MEMORY)",
         "self._kill(worker, FaultKind.MEMORY)",
     ),
     ("a kill that hits nobody", "scheduler", "and crowd.is_open(at):", "and crowd.is_running(at):"),

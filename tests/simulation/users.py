@@ -67,11 +67,11 @@ class Users:
         kill = self.rng.random() < 0.5
         self.truth.tickets[self.world.next_ticket] = (stream, number, kill)
         if sent and self.world.cruel and self.rng.random() < 0.1:
-            self._cancel_as_it_dies(m.Cancelled(self.world.next_ticket, stream, number, kill))
+            self._cancel_as_it_dies(m.CancelAsked(self.world.next_ticket, stream, number, kill))
         else:
-            self.world.tell(m.Cancelled(self.world.next_ticket, stream, number, kill))
+            self.world.tell(m.CancelAsked(self.world.next_ticket, stream, number, kill))
 
-    def _cancel_as_it_dies(self, event: m.Cancelled) -> None:
+    def _cancel_as_it_dies(self, event: m.CancelAsked) -> None:
         """The request and the death of the worker that has the call are told in one turn."""
         self.world.turn_lasts = True
         self.world.tell(event)
@@ -93,7 +93,7 @@ class Users:
             drop = self.rng.random() < 0.5
             source.dropped = source.dropped or drop
             source.left_early = True
-            self.world.tell(m.Drained(source.number, drop))
+            self.world.tell(m.DrainAsked(source.number, drop))
 
     def _detach(self, source: Source) -> None:
         source.detached = True

@@ -108,7 +108,7 @@ class Worker:
         self.began = 0.0
         self.fate = "ok"
         self.died_running = False
-        self.doom: str | None = None  # why the scheduler ends it
+        self.killed_for: str | None = None  # why the scheduler ends it
         self.doomed_at = NEVER  # and when
         self.look_at = NEVER  # when its record and its messages are looked at
         self.many = Many(self, rng, places)  # calls that run beside each other
@@ -169,7 +169,7 @@ class Worker:
             assert span is not None
             if len(span.done) < span.end:
                 number = span.first + len(span.done)
-                self.truth.begin(self.number, self.doom is not None, span.stream, number, at)
+                self.truth.begin(self.number, self.killed_for is not None, span.stream, number, at)
                 self.fate, seconds = span.habits.draw(self.rng)
                 self.phase = Phase.RUNNING
                 self.next_at = at + seconds

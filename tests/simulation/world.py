@@ -46,8 +46,10 @@ class World:
         most_calls = rng.choice((None, None, None, 1, 3, 40))
         self.many = rng.choice((0.0, 0.0, 0.5, 1.0, 1.0))  # share of streams whose calls run beside each other
         self.places = rng.choice((1, 2, 3, 10, 50)) if self.many else 1
-        self.obeyed = rng.random() < 0.7
-        self.scheduler = scheduler(self.size, most_calls, self.memory_limit, places=self.places, obeyed=self.obeyed)
+        self.can_end_calls = rng.random() < 0.7
+        self.scheduler = scheduler(
+            self.size, most_calls, self.memory_limit, places=self.places, can_end_calls=self.can_end_calls
+        )
         if rng.random() < 0.5:
             self.scheduler.streams.most_items = rng.choice((4, 20, 100))
             self.scheduler.streams.most_nbytes = rng.choice((100, 10_000, 1 << 24))
@@ -162,7 +164,7 @@ class World:
         self.starts += 1
         assert self.starts < MOST_STARTS, "a fork storm"
         assert effect.worker not in self.workers and not self.truth.over
-        living = sum(worker.doom is None and not worker.leaves for worker in self.workers.values())
+        living = sum(worker.killed_for is None and not worker.leaves for worker in self.workers.values())
         assert living < self.size, "more workers than asked for"
         rng = self.rng
         ready_at = self.now + rng.choice((0.001, 0.03, 0.1)) * rng.random()
@@ -194,7 +196,7 @@ class World:
         worker = self.workers.get(effect.worker)
         if worker is None:
             return  # it is dead, which is about to be told
-        assert not worker.is_busy and worker.doom is None and not worker.leaves, "a busy worker is asked to leave"
+        assert not worker.is_busy and worker.killed_for is None and not worker.leaves, "a busy worker is asked to leave"
         worker.leaves = True
         self.starts -= 1
         worker.dies_at = min(worker.dies_at, self.now + self.rng.choice((0.0, 0.01)) * self.rng.random())
@@ -204,8 +206,8 @@ class World:
         worker = self.workers.get(effect.worker)
         if worker is None:
             return  # it is dead, which is about to be told
-        assert worker.doom is None, "a worker is killed twice"
-        worker.doom = self.scheduler.fleet.workers[effect.worker].doom
+        assert worker.killed_for is None, "a worker is killed twice"
+        worker.killed_for = self.scheduler.fleet.workers[effect.worker].killed_for
         worker.doomed_at = self.now
         worker.advance(self.now)
         if worker.many.spans and not self.truth.over:
@@ -221,23 +223,23 @@ class World:
     def _check_kill(self, worker: Worker) -> None:
         """It hits one call at most, and that one has deserved it."""
         hit = worker.may_begin()
-        assert len(hit) <= 1, f"worker {worker.number} is killed ({worker.doom}) with {hit} before it"
+        assert len(hit) <= 1, f"worker {worker.number} is killed ({worker.killed_for}) with {hit} before it"
         if not hit or worker.phase is not Phase.RUNNING:
             return
         stream, number = hit[0]
         call, opened = self.truth.find(stream, number), self.truth.sources[stream].opened
-        if worker.doom == FaultKind.TIMEOUT:
+        if worker.killed_for == FaultKind.TIMEOUT:
             assert opened.timeout is not None and self.now - call.began >= opened.timeout - 1e-3, "killed too early"
-        elif worker.doom == FaultKind.KILLED:
+        elif worker.killed_for == FaultKind.KILLED:
             assert call.unwanted, "killed, and nobody asked for it"
         else:
-            assert worker.doom == FaultKind.MEMORY and self.memory_limit is not None
+            assert worker.killed_for == FaultKind.MEMORY and self.memory_limit is not None
 
     def _send(self, effect: m.Send) -> None:
         worker = self.workers.get(effect.worker)
         if worker is None:
             return  # it is dead, which is about to be told
-        assert worker.doom is None and not worker.leaves, "sent to a worker that is to go"
+        assert worker.killed_for is None and not worker.leaves, "sent to a worker that is to go"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
         assert 0 < effect.count <= MOST_CALLS
         source = self.truth.sources[effect.stream]
@@ -373,10 +375,10 @@ class World:
         self._take_mail(worker)
         culprit = worker.culprit()
         if culprit is not None:
-            kind = worker.doom or FaultKind.DIED
+            kind = worker.killed_for or FaultKind.DIED
             self.charges[worker.number] = [(*culprit, kind, ONE)]
             self.truth.find(*culprit).narrow += not worker.died_running
-            if worker.doom is None:
+            if worker.killed_for is None:
                 self.truth.deaths[culprit[0]] += 1
         if worker.many.spans:
             self.charges[worker.number] = self.deaths.charges(worker)

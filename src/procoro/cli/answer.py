@@ -15,8 +15,6 @@ from functools import partial, reduce
 from types import CoroutineType
 from typing import Any
 
-__all__ = ["Answer", "ByName", "Job", "answering", "resolve", "to_json", "with_article"]
-
 # The number of an input and its value; the number alone for an input that could not be read. Such an input
 # takes the same way as the others, without a call of the user's function: so it keeps its place among them.
 Job = tuple[int, object] | tuple[int]
@@ -64,9 +62,9 @@ def answering(function: ByName) -> partial[Any]:
     """
     inner = function.function
     waits = inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
-    answering = partial(_answer_awaited if waits else _answer, function)
-    answering.__dict__.update(__module__=function.module, __name__=function.name, __qualname__=function.name)
-    return answering
+    named = partial(_answer_awaited if waits else _answer, function)
+    named.__dict__.update(__module__=function.module, __name__=function.name, __qualname__=function.name)
+    return named
 
 
 def _answer(function: Callable[[Any], Any], job: Job) -> Answer:

@@ -7,8 +7,6 @@ import click
 from procoro.cli.map import map_command
 from procoro.cli.serve import serve_command
 
-__all__ = ["app"]
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="procoro")

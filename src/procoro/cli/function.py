@@ -14,8 +14,6 @@ from typing import Any
 
 from procoro.cli.answer import ByName, resolve, with_article
 
-__all__ = ["FunctionError", "load"]
-
 
 class FunctionError(Exception):
     """FUNCTION names nothing that can be called; the message says what is wrong with it."""

@@ -18,20 +18,6 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from procoro.cli.answer import to_json
 
-__all__ = [
-    "FORMATS",
-    "Globbed",
-    "InputError",
-    "Row",
-    "Source",
-    "TextFile",
-    "Total",
-    "csv_rows",
-    "guess_format",
-    "jsonl_rows",
-    "plain_rows",
-]
-
 COUNTED = 4 << 20  # bytes; up to here a file is read through beforehand to know its rows (some 50 ms)
 CSV_FIELD = 64 << 20  # characters; csv's own limit of 131,072 is too low, and an open quote must end somewhere
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
-
-__all__ = ["Interrupts", "leave_the_end_to_the_parent"]
 
 
 def leave_the_end_to_the_parent() -> None:
@@ -48,9 +46,7 @@ class Interrupts:
                 self._old[number] = signal.signal(number, self._heard)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         while self._old:
             signal.signal(*self._old.popitem())
 

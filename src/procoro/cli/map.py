@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from procoro.cli.output import RowFile
     from procoro.cli.run import Run
 
-__all__ = ["map_command"]
-
 
 @click.command("map", short_help="Run a function over inputs, one row of JSON for each.")
 @click.argument("function", metavar="FUNCTION")

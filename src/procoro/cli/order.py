@@ -8,10 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from procoro.calls import is_async
 from procoro.cli.inputs import Globbed, Source, TextFile, guess_format
-
-__all__ = ["STANDARD", "Order", "OrderError"]
+from procoro.functions import is_async
 
 STANDARD = "-"  # as INPUTS, OUT or FILE: the standard stream
 

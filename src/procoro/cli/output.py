@@ -10,13 +10,10 @@ import select
 import stat
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from procoro.cli.answer import to_json
 from procoro.cli.inputs import Row
-
-__all__ = ["OutputError", "RowFile", "error_row", "without_our_frames"]
 
 BATCH = 1 << 16  # bytes gathered before they are written without being asked
 OUR_FOLDER = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -104,9 +101,7 @@ class RowFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _close(self, descriptor: int) -> None:

@@ -15,8 +15,6 @@ from procoro.watch.progress import Progress, Tally
 if TYPE_CHECKING:
     from procoro.errors import FailedCall
 
-__all__ = ["Answers", "Run", "TooManyFailures"]
-
 LOOK = 0.1  # seconds between two looks at signals and progress, and the longest that a row waits to be written
 
 

@@ -8,8 +8,6 @@ import click
 
 from procoro.server.settings import BACKLOG, DRAIN, HANDSHAKE, LINE, MESSAGE
 
-__all__ = ["serve_command"]
-
 
 @click.command("serve", short_help="Serve connections on every core.")
 @click.argument("handler", metavar="HANDLER")

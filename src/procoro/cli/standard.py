@@ -11,8 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["StreamClosed", "keep_input", "keep_output"]
-
 
 class StreamClosed(Exception):
     """The caller closed a standard stream that is needed; the message says which."""

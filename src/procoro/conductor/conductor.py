@@ -1,20 +1,19 @@
 """Turns one pool: performs what the scheduler asks for, and tells it what came of it.
 
-Everything here runs in the crank's thread, except where a docstring says otherwise.
+Everything here runs in the crank's thread, except for what stands under "for every thread".
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from procoro import machine
 from procoro.calls import Ending, Fault, FaultKind, Run
+from procoro.conductor.loggers import hand_to_loggers
 from procoro.conductor.sources import Source
 from procoro.crank import Crank
 from procoro.engines.local import LocalEngine
@@ -81,8 +80,8 @@ class Conductor:
         self.takes_calls = True  # until it is given up or has ended
         self.behind = False  # are there calls that could not be fetched so far?
         self._gathering: tuple[int, Callable[[], None]] | None = None  # the lane of calls that gather; fetches them
-        obeyed = model != "threads"
-        self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, obeyed)
+        can_end_calls = model != "threads"
+        self._scheduler = Scheduler(size, most_calls, memory_limit, start_timeout, places, can_end_calls)
         self._events: deque[m.Event] = deque()
         self._streams: dict[int, StreamSide] = {}
         self._answers: dict[int, Callable[[bool], None]] = {}
@@ -139,20 +138,12 @@ class Conductor:
     # ---- for every thread
 
     def open(self, opened: m.Opened, function: Entry, shape: int, sink: Sink, source: Source | None) -> None:
-        """Begin a stream. Any thread; so are the other public methods here."""
+        """Begin a stream, whose inputs `source` pulls."""
         self.crank.post(lambda: self._open(opened, StreamSide(function, shape, sink), source))
-
-    def open_whole(self, opened: m.Opened, function: Entry | None, shape: int, sink: Sink) -> None:
-        """A stream whose inputs are all here. In the crank's thread: what is posted later, finds it open."""
-        self._open(opened, StreamSide(function, shape, sink), None)
 
     def tell(self, event: m.Event) -> None:
         """Tell the scheduler something, behind the calls that were handed in before."""
         self.crank.post(lambda: self._told(event))
-
-    def _told(self, event: m.Event) -> None:
-        self._fetch()
-        self._events.append(event)
 
     def gather(self, lane: int, fetch: Callable[[], None]) -> None:
         """Call `fetch`, which takes calls that were handed in, as soon as none of their lane waits for a worker.
@@ -167,11 +158,6 @@ class Conductor:
                 self._fetch()
 
         self.crank.post(begin)
-
-    def _fetch(self) -> None:
-        gathering, self._gathering = self._gathering, None
-        if gathering is not None:
-            gathering[1]()
 
     def supply(self, stream: int, items: Any, nbytes: int) -> None:
         """Inputs have been pulled."""
@@ -204,28 +190,15 @@ class Conductor:
                 return
             ticket = id(answered)
             self._answers[ticket] = take
-            self._question(m.Cancelled(ticket, stream, number, kill))
+            self._question(m.CancelAsked(ticket, stream, number, kill))
 
         self.crank.post(cancel)
         answered.wait()
         return answer[0]
 
-    def put_off(self, fetch: Callable[[], None]) -> None:
-        """In the crank's thread: calls cannot be fetched just now. Questions about them wait, too."""
-        self.behind = True
-        self.crank.call_later(AGAIN, fetch)
-
     def cancel_soon(self, stream: int, number: int, kill: bool = False) -> None:
         """Cancel (or kill) a call; nobody waits for the answer."""
-        self.crank.post(lambda: self._question(m.Cancelled(0, stream, number, kill)))
-
-    def _question(self, event: m.Cancelled) -> None:
-        """In the crank's thread. The call may be among those that are still to be fetched."""
-        self._fetch()
-        if self.behind and event.stream not in self._streams and not self.ended.is_set():
-            self.crank.call_later(AGAIN, lambda: self._question(event))
-        else:
-            self._events.append(event)
+        self.crank.post(lambda: self._question(m.CancelAsked(0, stream, number, kill)))
 
     def is_running(self, stream: int, number: int) -> bool:
         """Is a worker in this call? Waits for the crank."""
@@ -246,6 +219,34 @@ class Conductor:
         self.crank.post(look)
         answered.wait()
         return answer == [True]
+
+    # ---- what was posted, and calls that are to be fetched
+
+    def open_whole(self, opened: m.Opened, function: Entry | None, shape: int, sink: Sink) -> None:
+        """A stream whose inputs are all here. What is posted later finds it open."""
+        self._open(opened, StreamSide(function, shape, sink), None)
+
+    def _told(self, event: m.Event) -> None:
+        self._fetch()
+        self._events.append(event)
+
+    def _fetch(self) -> None:
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            gathering[1]()
+
+    def put_off(self, fetch: Callable[[], None]) -> None:
+        """Calls cannot be fetched just now. Questions about them wait, too."""
+        self.behind = True
+        self.crank.call_later(AGAIN, fetch)
+
+    def _question(self, event: m.CancelAsked) -> None:
+        """The call may be among those that are still to be fetched."""
+        self._fetch()
+        if self.behind and event.stream not in self._streams and not self.ended.is_set():
+            self.crank.call_later(AGAIN, lambda: self._question(event))
+        else:
+            self._events.append(event)
 
     # ---- the crank's turn
 
@@ -380,7 +381,7 @@ class Conductor:
         for side in self._streams.values():
             side.sink.abort(error)
         self._streams.clear()
-        for number in self._engine.busy():
+        for number in self._engine.workers():
             self._engine.kill(number)
         self._end()
 
@@ -388,7 +389,7 @@ class Conductor:
 
     def _sample_memory(self, now: float) -> None:
         self._sample_at = now + SAMPLE
-        for number in self._engine.busy():
+        for number in self._engine.workers():
             held = self._engine.memory(number)
             if self._watches_limit:
                 self._events.append(m.MemorySeen(number, held))
@@ -426,18 +427,6 @@ def _blocking(stack: str) -> str:
 
 
 Initializer = Callable[[Packer], tuple[bytes, list[Handle]]]
-
-
-def hand_to_loggers(data: bytes) -> None:
-    """A worker's log record reaches the handlers of this process."""
-    try:
-        record = logging.makeLogRecord(pickle.loads(data))
-        target = logging.getLogger(record.name)
-        if target.isEnabledFor(record.levelno):
-            target.handle(record)
-    except BaseException:  # of a handler of the user's: this thread must live
-        if logging.raiseExceptions:
-            traceback.print_exc()
 
 
 def _nobody(yes: bool) -> None:

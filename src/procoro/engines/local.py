@@ -297,8 +297,8 @@ class LocalEngine:
                     member.traced = size
                     yield member.pid, (now - beat) / 1e9, stack.decode(errors="replace")
 
-    def busy(self) -> list[int]:
-        """The workers that there are."""
+    def workers(self) -> list[int]:
+        """The numbers of all workers that there are, with calls or without."""
         return list(self._members)
 
     def watch_spares(self) -> None:

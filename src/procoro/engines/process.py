@@ -70,7 +70,7 @@ class Child:
         self._watched = False  # by the crank
         self._early: int | None = None  # what the template has told of its end before that
         self._leaving = False  # it has ended as far as we have heard
-        self.failed: Exception | None = None  # why it could not be started
+        self.failed: OSError | None = None  # why it could not be started
         self.lost = False  # it could not, because the template has died; another may
         self.asked = False  # somebody has asked for its outcome
         self.outcome: tuple[bytes, list[int]] | None = None  # its message; None: there is none
@@ -191,7 +191,7 @@ class Child:
         self.crank.post(self._watch)
         self._wait_until(lambda: self.ended, None)
 
-    def _end_soon(self, error: Exception) -> None:
+    def _end_soon(self, error: OSError) -> None:
         self.crank.post(lambda: self._bury(None, error))
         self._wait_until(lambda: self.ended, None)
 
@@ -334,7 +334,7 @@ class Child:
 
         self.crank.call_later(seconds, look)
 
-    def _bury(self, status: int | None, failed: Exception | None = None, lost: bool = False) -> None:
+    def _bury(self, status: int | None, failed: OSError | None = None, lost: bool = False) -> None:
         if self.ended:
             return
         self._leaving = True

@@ -26,11 +26,11 @@ SOON = 0.05  # seconds in which most parties come
 class Event(Guarded):
     """A flag that can be waited for."""
 
-    FLAG, SETS = Guarded.FIRST, Guarded.FIRST + 1
+    _FLAG, _SETS = Guarded._FIRST, Guarded._FIRST + 1
 
     def is_set(self) -> bool:
         """Is the flag set?"""
-        return bool(self._words[self.FLAG])
+        return bool(self._words[self._FLAG])
 
     def set(self) -> None:
         """Set the flag, and wake all who wait for it."""
@@ -44,8 +44,8 @@ class Event(Guarded):
         self._lock()
         try:
             self._ring()
-            self._words[self.SETS] += value
-            self._words[self.FLAG] = value
+            self._words[self._SETS] += value
+            self._words[self._FLAG] = value
         finally:
             self._mutex.release()
 
@@ -60,13 +60,13 @@ class Event(Guarded):
         return self.is_set() or await wait(self._waiting(deadline))
 
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
-        sets = self._words[self.SETS]  # it may be set, and taken down again, before we look
+        sets = self._words[self._SETS]  # it may be set, and taken down again, before we look
         with Sleeper(self._bell, deadline) as sleeper:
             while True:
                 if not (yield from self._locking(deadline)):
                     return self.is_set()
                 try:
-                    was_set = self.is_set() or self._words[self.SETS] != sets
+                    was_set = self.is_set() or self._words[self._SETS] != sets
                     if was_set or sleeper.late:
                         return was_set
                     news = self._will_sleep()
@@ -88,9 +88,9 @@ class Condition(Acquired, Shared):
     another has it within about a second.
     """
 
-    WORDS = 8 * PAGE
+    _WORDS = 8 * PAGE
     # Waits that have begun; those notified that have not gone on, or more: who changes that may die in between; a table
-    TICKETS, NOTIFIEDS, WAITERS = range(FIRST_WORD, FIRST_WORD + 3)
+    _TICKETS, _NOTIFIEDS, _WAITERS = range(FIRST_WORD, FIRST_WORD + 3)
 
     def __init__(self, lock: Lock | None = None) -> None:
         if lock is not None and not isinstance(lock, Lock):
@@ -99,7 +99,7 @@ class Condition(Acquired, Shared):
         super().__init__()
 
     def _prepare(self) -> None:
-        self._table = Table(self._words, self.WAITERS)
+        self._table = Table(self._words, self._WAITERS)
 
     def _parts(self) -> tuple[Any, ...]:
         return (self._inner,)
@@ -157,8 +157,8 @@ class Condition(Acquired, Shared):
 
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
         lock, table = self._inner, self._table
-        self._words[self.TICKETS] += 1  # tells the oldest
-        entry = table.add(WAITS, self._words[self.TICKETS])
+        self._words[self._TICKETS] += 1  # tells the oldest
+        entry = table.add(WAITS, self._words[self._TICKETS])
         interrupted: BaseException | None = None
         with Sleeper(self._bell, deadline) as sleeper:
             count = lock._release_all()
@@ -192,7 +192,7 @@ class Condition(Acquired, Shared):
         looks_at = monotonic() + LOOK
         while not (sleeper.late or self._table.value(entry) == NOTIFIED):
             yield sleeper
-            if self._words[self.NOTIFIEDS] and monotonic() >= looks_at:  # to look costs, if many wait
+            if self._words[self._NOTIFIEDS] and monotonic() >= looks_at:  # to look costs, if many wait
                 if self._heritage():
                     return
                 looks_at = monotonic() + LOOK
@@ -206,10 +206,10 @@ class Condition(Acquired, Shared):
         """For the lock's holder: is it notified, or now in the place of one who has died?"""
         if self._table.value(entry) != NOTIFIED:
             for dead in self._heritage()[:1]:
-                self._words[self.NOTIFIEDS] += 1
+                self._words[self._NOTIFIEDS] += 1
                 self._table.set(entry, NOTIFIED)
                 self._table.remove(dead)
-                self._words[self.NOTIFIEDS] -= 1
+                self._words[self._NOTIFIEDS] -= 1
         return self._table.value(entry) == NOTIFIED
 
     def _leave(self, table: Table, entry: int) -> bool:
@@ -218,7 +218,7 @@ class Condition(Acquired, Shared):
             return False
         notified = table.value(entry) == NOTIFIED
         table.remove(entry)
-        self._words[self.NOTIFIEDS] = max(0, self._words[self.NOTIFIEDS] - notified)  # not always under the lock
+        self._words[self._NOTIFIEDS] = max(0, self._words[self._NOTIFIEDS] - notified)  # not always under the lock
         return notified
 
     def notify(self, n: int = 1) -> None:
@@ -237,7 +237,7 @@ class Condition(Acquired, Shared):
         for entry in sorted(self._table.entries(), key=self._table.extra):  # the oldest first
             if woken < n and self._table.value(entry) == WAITS:
                 if self._table.is_alive(entry):
-                    self._words[self.NOTIFIEDS] += 1
+                    self._words[self._NOTIFIEDS] += 1
                     self._table.set(entry, NOTIFIED)
                     woken += 1
                 else:
@@ -252,9 +252,9 @@ class Condition(Acquired, Shared):
 class Barrier(Guarded):
     """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it."""
 
-    PARTIES, TURN, BROKEN, MEMBERS = range(Guarded.FIRST, Guarded.FIRST + 4)
+    _PARTIES, _TURN, _BROKEN, _MEMBERS = range(Guarded._FIRST, Guarded._FIRST + 4)
     _acting = 0  # the thread of this process in which the action runs
-    MEMBER = 1  # as an entry's value: who holds it; a higher one: who waits in that turn
+    _MEMBER = 1  # as an entry's value: who holds it; a higher one: who waits in that turn
 
     def __init__(self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None) -> None:
         parties = arguments.count("parties", parties, 1)
@@ -262,15 +262,15 @@ class Barrier(Guarded):
         deadline_of(timeout)  # is it one?
         self._action, self._timeout = action, timeout
         super().__init__()
-        self._words[self.PARTIES] = parties
-        self._words[self.TURN] = self.MEMBER + 1
+        self._words[self._PARTIES] = parties
+        self._words[self._TURN] = self._MEMBER + 1
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._table = Table(self._words, self.MEMBERS)
+        self._table = Table(self._words, self._MEMBERS)
         self._lock()
         try:
-            self._own.goodbye = partial(self._table.remove, self._table.add(self.MEMBER))
+            self._own.goodbye = partial(self._table.remove, self._table.add(self._MEMBER))
         finally:
             self._mutex.release()
 
@@ -283,7 +283,7 @@ class Barrier(Guarded):
     @property
     def parties(self) -> int:
         """How many it takes."""
-        parties: int = self._words[self.PARTIES]
+        parties: int = self._words[self._PARTIES]
         return parties
 
     @property
@@ -294,10 +294,10 @@ class Barrier(Guarded):
     @property
     def broken(self) -> bool:
         """Is it of no use, until it is reset?"""
-        return bool(self._words[self.BROKEN])
+        return bool(self._words[self._BROKEN])
 
     def _waiters(self) -> list[int]:
-        turn = self._words[self.TURN]
+        turn = self._words[self._TURN]
         return [entry for entry in self._table.entries() if self._table.value(entry) == turn]
 
     def wait(self, timeout: float | None = None) -> int:
@@ -319,7 +319,7 @@ class Barrier(Guarded):
             yield from self._locking()
             try:
                 self._look()
-                turn = self._words[self.TURN]
+                turn = self._words[self._TURN]
                 number = len(self._waiters())
                 if number + 1 == self.parties:
                     self._look(died=True)  # who has died waiting has not come
@@ -336,20 +336,20 @@ class Barrier(Guarded):
             try:
                 # Most come soon. To watch all of them from the start would cost each as much as all others together.
                 yield from self._sleeping(sleeper, news, SOON)
-                while self._words[self.TURN] == turn:
+                while self._words[self._TURN] == turn:
                     died = bool(self._table.dead())  # asked outside the mutex, as in `Semaphore`
                     yield from self._locking()
                     try:
-                        if self._words[self.TURN] == turn:
+                        if self._words[self._TURN] == turn:
                             self._look(died, sleeper.late, entry)
                             news = self._will_sleep()
                     finally:
                         self._mutex.release()
-                    if self._words[self.TURN] == turn and sleeper.watch(
+                    if self._words[self._TURN] == turn and sleeper.watch(
                         set(map(self._table.pid, self._table.entries()))
                     ):
                         yield from self._sleeping(sleeper, news)
-                if self._table.value(entry) == self.MEMBER:  # and others have come, and gone through
+                if self._table.value(entry) == self._MEMBER:  # and others have come, and gone through
                     raise BrokenBarrierError(RESET)
             except BaseException as error:
                 self._leave(table, entry, turn, interrupted=not isinstance(error, BrokenBarrierError))
@@ -361,7 +361,7 @@ class Barrier(Guarded):
         """This party waits no more. `interrupted`: the others would wait for it, if that turn is not over."""
         if table is not self._table:  # this is the copy of a wait, in a child that was forked
             return
-        if self._words[self.TURN] != turn:
+        if self._words[self._TURN] != turn:
             table.remove(entry)
             return
         try:
@@ -370,7 +370,7 @@ class Barrier(Guarded):
             table.remove(entry)
             raise
         try:
-            if interrupted and self._words[self.TURN] == turn == table.value(entry):
+            if interrupted and self._words[self._TURN] == turn == table.value(entry):
                 self._break_now()
             table.remove(entry)
         finally:
@@ -390,11 +390,11 @@ class Barrier(Guarded):
         if self.broken:  # by the action
             raise BrokenBarrierError("the barrier's action has called abort()")
         self._ring()
-        self._words[self.TURN] = turn + 1
+        self._words[self._TURN] = turn + 1
 
     def _look(self, died: bool = False, late: bool = False, entry: int = -1) -> None:
         """For the mutex's holder: raise if it is broken, or is to be. `died`: somebody may have."""
-        if entry >= 0 and self._table.value(entry) == self.MEMBER:
+        if entry >= 0 and self._table.value(entry) == self._MEMBER:
             raise BrokenBarrierError(RESET)
         dead = self._table.dead() if died else []
         for one in dead:
@@ -408,30 +408,23 @@ class Barrier(Guarded):
 
     def _break_now(self) -> None:
         self._ring()
-        self._words[self.BROKEN] = 1
-
-    def _break(self) -> None:
-        if self._acting == threading.get_ident():  # its action, under the mutex
-            self._break_now()
-            return
-        self._lock()
-        try:
-            self._break_now()
-        finally:
-            self._mutex.release()
+        self._words[self._BROKEN] = 1
 
     def abort(self) -> None:
         """Break it: all who wait, or will, get a BrokenBarrierError."""
-        self._break()
+        self._under_mutex(self._break_now)
 
     def reset(self) -> None:
         """Begin anew: those who wait get a BrokenBarrierError, it is whole for those who come."""
-        if self._acting == threading.get_ident():  # its action, under the mutex
-            self._reset_now()
+        self._under_mutex(self._reset_now)
+
+    def _under_mutex(self, change: Callable[[], None]) -> None:
+        if self._acting == threading.get_ident():  # called by its action, which has the mutex
+            change()
             return
         self._lock()
         try:
-            self._reset_now()
+            change()
         finally:
             self._mutex.release()
 
@@ -439,8 +432,8 @@ class Barrier(Guarded):
         waiting = self._waiters()
         self._ring()
         for entry in waiting:
-            self._table.set(entry, self.MEMBER)
-        self._words[self.BROKEN] = 0
+            self._table.set(entry, self._MEMBER)
+        self._words[self._BROKEN] = 0
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key:x} of {self.parties}{' broken' if self.broken else ''}>"

@@ -29,7 +29,7 @@ def plain(obj: Any) -> bytes | None:
         return None
     if body.find(twin.STACK_GLOBAL) < 0 or type(obj) is str:
         return body
-    return body if twin.stands_alone(body) and handles.here.collected is None else None
+    return body if twin.stands_alone(body) and not handles.is_collecting() else None
 
 
 def _refuse(buffer: pickle.PickleBuffer) -> None:
@@ -77,8 +77,9 @@ def _with_names(obj: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
     needed = _packer.definitions(pickler.names, again=False, lenient=True)
     _packer.keep_code()
     small = [one for one in needed if len(one.data) <= blocks.BIG]  # the large would go with each item
-    for handle in itertools.chain(*(one.handles for one in small)) if handles.here.collected is not None else ():
-        handles.collect(handle)
+    if handles.is_collecting():
+        for handle in itertools.chain(*(one.handles for one in small)):
+            handles.collect(handle)
     return _supplying(tuple((one.name, one.data) for one in small)) + body
 
 

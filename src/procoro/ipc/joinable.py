@@ -18,7 +18,7 @@ MIDDLE = 1 << 40  # what a process has in hand is counted from here on: it may h
 class JoinableQueue(Queue[T]):
     """A `Queue` that knows what of it is still being worked on."""
 
-    WORDS = 4096
+    _WORDS = 4096
     _counts = True
 
     def _prepare(self) -> None:

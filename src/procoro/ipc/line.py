@@ -96,11 +96,11 @@ class Place:
         """As in `Sleeps`: until it is called. A thread does not."""
         hub = hub_to_wait_in()
         if hub is not None and not self._take(hub):
-            self.nap.last(self._seconds())
+            self.nap.sleep(self._seconds())
 
     async def asleep(self) -> None:
         """As in `Sleeps`."""
         import asyncio
 
         if not self._take(asyncio.get_running_loop()):
-            await self.nap.alast(self._seconds())
+            await self.nap.asleep(self._seconds())

@@ -195,9 +195,9 @@ def current() -> object:
 class Guarded(Shared):
     """State in words, under a mutex, with a flag that says whether anybody sleeps."""
 
-    WORDS = 8 * PAGE
-    SLEEPERS, NEWS = OWN, OWN + 1
-    FIRST: ClassVar[int] = OWN + 2  # word of its own
+    _WORDS = 8 * PAGE
+    _SLEEPERS, _NEWS = OWN, OWN + 1
+    _FIRST: ClassVar[int] = OWN + 2  # word of its own
 
     def _prepare(self) -> None:
         self._mutex = Mutex(self, BYTE, MUTEX)
@@ -214,15 +214,15 @@ class Guarded(Shared):
     def _ring(self) -> None:
         """Wake who sleeps. Before the state is changed, under the mutex: who wakes waits for that, and if we die
         in between, nobody sleeps through a change."""
-        if self._words[self.SLEEPERS]:
-            self._words[self.NEWS] += 1
+        if self._words[self._SLEEPERS]:
+            self._words[self._NEWS] += 1
             ring_bell(self._bell)
-            self._words[self.SLEEPERS] = 0
+            self._words[self._SLEEPERS] = 0
 
     def _will_sleep(self) -> int:
         """Be told of changes: the number of the last. For the mutex's holder."""
-        self._words[self.SLEEPERS] = 1
-        news: int = self._words[self.NEWS]
+        self._words[self._SLEEPERS] = 1
+        news: int = self._words[self._NEWS]
         return news
 
     def _sleeping(self, sleeper: Sleeper, news: int, seconds: float = LOOK) -> Waiting[None]:
@@ -233,7 +233,7 @@ class Guarded(Shared):
         """
         until = monotonic() + seconds
         yield sleeper.within(seconds)
-        while sleeper.only_rung and self._words[self.NEWS] == news and (left := until - monotonic()) > 0:
+        while sleeper.only_rung and self._words[self._NEWS] == news and (left := until - monotonic()) > 0:
             yield sleeper.within(left)
 
 
@@ -243,21 +243,21 @@ class Semaphore(Acquired, Guarded):
     Anyone may release it: that takes over the oldest hold (the releaser's own, if it has one), or else adds a permit.
     """
 
-    TOTAL, TAKEN, HOLDERS = range(Guarded.FIRST, Guarded.FIRST + 3)
+    _TOTAL, _TAKEN, _HOLDERS = range(Guarded._FIRST, Guarded._FIRST + 3)
 
     def __init__(self, value: int = 1) -> None:
         value = arguments.count("value", value, 0)
         super().__init__()
-        self._words[self.TOTAL] = value
+        self._words[self._TOTAL] = value
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._table = Table(self._words, self.HOLDERS)
+        self._table = Table(self._words, self._HOLDERS)
         self._lines = Lines()
 
     def _free(self) -> int:
         """How many permits are free: for who does not hold the mutex, more or less."""
-        free: int = self._words[self.TOTAL] - sum(map(self._table.value, self._table.entries()))
+        free: int = self._words[self._TOTAL] - sum(map(self._table.value, self._table.entries()))
         return free
 
     def _take(self) -> bool:
@@ -265,8 +265,8 @@ class Semaphore(Acquired, Guarded):
             return False
         mine = self._table.mine()
         if mine is None:
-            self._words[self.TAKEN] += 1  # tells the older hold
-            self._table.add(1, self._words[self.TAKEN])
+            self._words[self._TAKEN] += 1  # tells the older hold
+            self._table.add(1, self._words[self._TAKEN])
         else:
             self._table.set(mine, self._table.value(mine) + 1)
         return True
@@ -340,7 +340,7 @@ class Semaphore(Acquired, Guarded):
             entry = self._to_release()
             self._ring()
             if entry is None:
-                self._words[self.TOTAL] += 1
+                self._words[self._TOTAL] += 1
             else:
                 self._table.set(entry, self._table.value(entry) - 1)
         finally:

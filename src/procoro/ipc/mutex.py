@@ -13,7 +13,6 @@ the kernel put a barrier into the owner (`membarrier`, see `kernel`), and then s
 from __future__ import annotations
 
 import fcntl
-import struct
 from collections.abc import Callable
 from functools import partial
 from time import monotonic_ns
@@ -21,7 +20,7 @@ from time import monotonic_ns
 from procoro import kernel
 from procoro.ipc import shared, waiting
 from procoro.ipc.line import Lines, Place
-from procoro.ipc.shared import SETLK, Shared, lock_of
+from procoro.ipc.shared import SETLK, Shared, is_locked, lock_of
 from procoro.ipc.waiting import BRIEFLY, Sleeper, Waiting
 
 SPINS = 60  # looks before sleeping: what it is held for is short as a rule, and a wake-up costs 50 µs
@@ -159,8 +158,7 @@ class Mutex:
         if words[WITHIN] and kernel.started(words[OWNER]) == words[OWNER_STARTED]:  # also while that is revoked
             return True
         assert self._byte is not None  # nobody can ask about a `flock`
-        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, lock_of(self._byte, fcntl.F_WRLCK))
-        return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
+        return is_locked(self._file, lock_of(self._byte, fcntl.F_WRLCK))
 
     def disown(self) -> None:
         """Its object is closed: its descriptors may be another's soon."""

@@ -59,7 +59,7 @@ class Connection:
         self._readable, self._writable = readable, writable
         self.key = os.fstat(end.fileno()).st_ino
         self.awaited_by: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._large = _Large(0)
+        self._carriers = _Carriers(0)  # of no process: made anew by the first that needs some
 
     # ---- as in multiprocessing.connection.Connection
 
@@ -86,10 +86,10 @@ class Connection:
     def close(self) -> None:
         """Close this end. The other side gets what was sent, and then EOFError."""
         self._end.close()
-        self._large.close()
+        self._carriers.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_large") and os is not None:  # as in `shared.Descriptors`
+        if hasattr(self, "_carriers") and os is not None:  # as in `shared.Descriptors`
             self.close()
 
     def __enter__(self) -> Self:
@@ -226,7 +226,7 @@ class Connection:
         kind, pieces, _ = packed
         size = sum(map(len, pieces))
         if size > INLINE:
-            loaded = self._of_this_process().outgoing.load(pieces, size)
+            loaded = self._carriers_here().outgoing.load(pieces, size)
             if loaded is None:
                 return False
             carrier, place = loaded
@@ -253,7 +253,7 @@ class Connection:
             if size > INLINE:
                 looks = 0
                 since = monotonic()
-                while (loaded := self._of_this_process().outgoing.load(pieces, size)) is None:
+                while (loaded := self._carriers_here().outgoing.load(pieces, size)) is None:
                     looks += 1
                     if looks < LOOKS:
                         os.sched_yield()
@@ -264,7 +264,7 @@ class Connection:
                         since = monotonic()
                     elif monotonic() - since > LOST:
                         # What is in the carrier was received by who died of it: that never becomes free.
-                        self._of_this_process().outgoing.close()
+                        self._carriers_here().outgoing.close()
                         continue
                     yield self._until(0, deadline_of(NO_ROOM))
                 carrier, place = loaded
@@ -295,10 +295,10 @@ class Connection:
         """Is there a message that nobody has received yet?"""
         return int.from_bytes(fcntl.ioctl(self._end, termios.TIOCOUTQ, bytes(4)), sys.byteorder) > 0
 
-    def _of_this_process(self) -> _Large:
-        if self._large.pid != shared.pid:  # a parent and its child must not both write to one carrier
-            self._large = _Large(shared.pid)
-        return self._large
+    def _carriers_here(self) -> _Carriers:
+        if self._carriers.pid != shared.pid:  # a parent and its child must not both write to one carrier
+            self._carriers = _Carriers(shared.pid)
+        return self._carriers
 
     def _receive(self) -> Received:
         flags = CLOEXEC if may_block() else CLOEXEC | DONTWAIT
@@ -340,7 +340,7 @@ class Connection:
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: a message has been lost")
         body: Any
         if in_carrier:
-            body = self._of_this_process().incoming.unload(key, fds.pop(0), place, size, kind == PICKLE)
+            body = self._carriers_here().incoming.unload(key, fds.pop(0), place, size, kind == PICKLE)
         else:
             body = memoryview(data)[HEAD.size + count * KEYS.size : -1]
         arrived = []
@@ -443,7 +443,7 @@ def _part(buf: Any, offset: int, size: int | None) -> memoryview:
     return view[offset : offset + size]
 
 
-class _Large:
+class _Carriers:
     """The carriers of one end in one process, made when they are needed."""
 
     def __init__(self, pid: int) -> None:

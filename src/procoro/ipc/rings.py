@@ -14,7 +14,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import sys
 from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
@@ -60,13 +59,13 @@ class Ring:
 class Rings(Shared):
     """A queue's items, and the two counts. Knows nothing of turns: who calls holds the side's mutex."""
 
-    WORDS = 512  # a page
-    MORE = FIRST_RING
+    _WORDS = 512  # a page
+    _MORE = FIRST_RING
     _counts: ClassVar[bool] = False  # who has taken what?
 
     def __init__(self) -> None:
         super().__init__()
-        start = 8 * self.WORDS
+        start = 8 * self._WORDS
         for place in (TAILS, HEADS):
             self._words[place + 1], self._words[place + 2] = start, FIRST_RING
         self._words[END] = start + FIRST_RING
@@ -74,7 +73,7 @@ class Rings(Shared):
 
     def _prepare(self) -> None:
         # The next item's number, its place and its ring: right for as long as no other process has put (or taken) one.
-        self._tail = self._head = -1, 0, Ring(8 * self.WORDS, self._more)
+        self._tail = self._head = -1, 0, Ring(8 * self._WORDS, self._more)
         self._put_once = self._taken_once = 0  # as we last saw the counts of the other side: they only grow
 
     # ---- looking
@@ -147,7 +146,7 @@ class Rings(Shared):
         if kernel.STORES_IN_ORDER:
             self._words[place] = value
         else:
-            os.pwrite(self._file, value.to_bytes(8, sys.byteorder), 8 * place)
+            kernel.store_last(self._file, 8 * place, value)
 
     def _look_for_room(self, start: int) -> int:
         """For the writer: how far, in the ring that begins there, memory has been freed."""

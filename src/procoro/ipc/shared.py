@@ -32,6 +32,12 @@ def lock_of(byte: int, kind: int) -> bytes:
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, byte, 1, 0)
 
 
+def is_locked(file: int, lock: bytes) -> bool:
+    """Does anybody else hold a lock that is in this one's way?"""
+    answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, lock)
+    return int(struct.unpack_from("h", answer)[0]) != fcntl.F_UNLCK
+
+
 PRESENCE = lock_of(PRESENT, fcntl.F_RDLCK)
 ALONE = lock_of(PRESENT, fcntl.F_WRLCK)
 
@@ -77,8 +83,8 @@ class Shared:
     A process that is sent one that it has gets the one that it has.
     """
 
-    WORDS: ClassVar[int] = 64
-    MORE: ClassVar[int] = 0  # bytes behind the words, that are mapped with them
+    _WORDS: ClassVar[int] = 64
+    _MORE: ClassVar[int] = 0  # bytes behind the words, that are mapped with them
     _here: ClassVar[weakref.WeakValueDictionary[int, Shared]] = weakref.WeakValueDictionary()
 
     key: int
@@ -90,7 +96,7 @@ class Shared:
 
     def __init__(self) -> None:
         self._hold()
-        file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self.WORDS + self.MORE)
+        file = kernel.shared_file(f"procoro-{type(self).__name__.lower()}", 8 * self._WORDS + self._MORE)
         try:
             self._own.bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._open(file)
@@ -117,8 +123,8 @@ class Shared:
         return self._own.bell
 
     def _open(self, file: int) -> None:
-        whole = memoryview(_map(file, 0, 8 * self.WORDS + self.MORE))
-        self._words, self._more = whole[: 8 * self.WORDS].cast("Q"), whole[8 * self.WORDS :]
+        whole = memoryview(_map(file, 0, 8 * self._WORDS + self._MORE))
+        self._words, self._more = whole[: 8 * self._WORDS].cast("Q"), whole[8 * self._WORDS :]
         self._own.file = _reopen(file)
         fcntl.fcntl(self._file, SETLK, PRESENCE)
 
@@ -221,8 +227,7 @@ class Shared:
         """Are all others gone, though there were some?"""
         if not self._words[SHARED_WITH_OTHERS] or self.awaited_by:
             return False
-        answer = fcntl.fcntl(self._file, fcntl.F_OFD_GETLK, ALONE)
-        return int(struct.unpack_from("h", answer)[0]) == fcntl.F_UNLCK
+        return not is_locked(self._file, ALONE)
 
 
 def _arrive(cls: type[Shared], key: int, *parts: Any) -> Shared:
@@ -242,6 +247,7 @@ def _map(file: int, start: int, size: int) -> mmap.mmap:
         os.close(other)
 
 
+# Of this process, kept since each use would cost a system call; set anew in a child that is forked
 pid, started = os.getpid(), kernel.started(os.getpid())
 
 

@@ -75,7 +75,7 @@ class Nap:
         if (end := self._end) is not None:
             end()
 
-    def last(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Until it is ended, or so long. For greenlets."""
         hub = hub_to_wait_in()
         try:
@@ -93,8 +93,8 @@ class Nap:
         finally:
             self._begin_anew()
 
-    async def alast(self, seconds: float) -> None:
-        """As `last`, for tasks."""
+    async def asleep(self, seconds: float) -> None:
+        """As `sleep`, for tasks."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -215,7 +215,7 @@ class Sleeper:
                 self._listen(seconds)
         elif (leader := self._leader(hub)) is not None:
             with self._following(leader) as nap:
-                nap.last(seconds)
+                nap.sleep(seconds)
         elif not self._is_first():
             with _Switch(hub, seconds) as switch, self._leading(hub):
                 watcher: Any = hub.loop.io(self._open().fileno(), 1)
@@ -232,7 +232,7 @@ class Sleeper:
         loop, seconds = asyncio.get_running_loop(), self._seconds()
         if (leader := self._leader(loop)) is not None:
             with self._following(leader) as nap:
-                await nap.alast(seconds)
+                await nap.asleep(seconds)
         elif not self._is_first():
             woken: asyncio.Future[None] = loop.create_future()
             timer = loop.call_later(seconds, _wake, woken)

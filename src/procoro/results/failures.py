@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from procoro import exits
 from procoro.calls import Fault, FaultKind, Run, WorkerEnd
-from procoro.conductor.conductor import Conductor
 from procoro.kernel import importing
 from procoro.wire.blocks import Parts
 from procoro.wire.exceptions import ExceptionAsData, Failure, add_note
 from procoro.wire.inputs import PackedInputs, short
 
 if TYPE_CHECKING:
+    from procoro.conductor.conductor import Conductor
     from procoro.errors import FailedCall
 
 RAISED = "\nraised in worker "
@@ -30,7 +30,6 @@ class Context:
     def __init__(
         self,
         conductor: Conductor,
-        stream: int,
         function: str,
         shape: int,
         timeout: float | None,
@@ -38,7 +37,7 @@ class Context:
         single: bool,
     ) -> None:
         self.conductor = conductor
-        self.stream = stream
+        self.stream = 0  # its number, once it is about to be opened
         self.function = function
         self.shape = shape
         self.timeout = timeout

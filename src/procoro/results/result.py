@@ -185,7 +185,7 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
         sleep = Sleep()
         self._await(sleep)
         try:
-            sleep.last(timeout)
+            sleep.wait(timeout)
         finally:
             self._await_no_longer(sleep)
         return self._state in OVER

@@ -241,7 +241,7 @@ class Stream(Generic[T]):
 
     def _drain(self, drop: bool) -> None:
         context = self.inbox.context
-        context.conductor.tell(m.Drained(context.stream, drop))
+        context.conductor.tell(m.DrainAsked(context.stream, drop))
 
     def __enter__(self) -> Self:
         return self
@@ -261,7 +261,7 @@ class Stream(Generic[T]):
             inbox.ready.clear()
             conductor, stream = inbox.context.conductor, inbox.context.stream
             if self._begun:
-                conductor.tell(m.Drained(stream))
+                conductor.tell(m.DrainAsked(stream))
             conductor.tell(m.Detached(stream))
 
 

@@ -6,11 +6,12 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from procoro.conductor.conductor import Conductor
 from procoro.sleeping import Sleep
 
 if TYPE_CHECKING:
     import asyncio
+
+    from procoro.conductor.conductor import Conductor
 
 logger = logging.getLogger("procoro")
 

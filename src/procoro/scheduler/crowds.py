@@ -28,13 +28,13 @@ TIMED_OUT, OVERDUE, UNLOADED = range(3)  # what may have become of calls when th
 class Crowds:
     """The books of calls that run beside each other. `places`: how many of them a worker runs.
 
-    `obeyed`: can a worker end one of its calls? Threads cannot be ended.
+    `can_end_calls`: can a worker end one of its calls? Threads cannot be ended.
     """
 
     def __init__(
         self,
         places: int,
-        obeyed: bool,
+        can_end_calls: bool,
         fleet: Fleet,
         batching: Batching,
         streams: Streams,
@@ -42,7 +42,7 @@ class Crowds:
         do: Callable[[Effect], None],
     ) -> None:
         self.places = places
-        self.obeyed = obeyed
+        self.can_end_calls = can_end_calls
         self.fleet = fleet
         self.batching = batching
         self.streams = streams
@@ -128,7 +128,7 @@ class Crowds:
                 continue
             if not crowd.loaded:
                 crowd.loaded = True
-                if worker.doom is None and worker.asked.get((crowd.number, 0)) == FaultKind.TIMEOUT:
+                if worker.killed_for is None and worker.asked.get((crowd.number, 0)) == FaultKind.TIMEOUT:
                     del worker.asked[crowd.number, 0]  # just in time
             if event.calls:
                 before = crowd.begun
@@ -158,7 +158,7 @@ class Crowds:
                 why = worker.asked.pop((crowd.number, index), None)
         if not run.cut:
             return run
-        return self._fault(crowd, at, why or FaultKind.KILLED, None)
+        return self.streams.fault(crowd.piece, at, why or FaultKind.KILLED, None)
 
     # --------------------------------------------------------------------------------------- ending calls
 
@@ -167,23 +167,23 @@ class Crowds:
         if (crowd.number, at) in worker.asked:
             return
         worker.asked[crowd.number, at] = why
-        if self.obeyed:
+        if self.can_end_calls:
             self._do(EndCall(worker.number, crowd.number, at))
         elif crowd.is_running(at):
-            self.condemn(worker, why, (crowd.number, at))
+            self.want_kill(worker, why, (crowd.number, at))
             return
         self._expect(now + GRACE, worker, crowd, at, at + 1, OVERDUE)
 
-    def condemn(self, worker: Worker, why: str, call: tuple[int, int] | None = None) -> None:
+    def want_kill(self, worker: Worker, why: str, call: tuple[int, int] | None = None) -> None:
         """End a worker, for this call or for all: but first take back what waits in it, which is to live."""
-        if worker.doom is None:
-            worker.condemned.append((call, why))
+        if worker.killed_for is None:
+            worker.kill_wanted.append((call, why))
             self._take_back(worker)
 
-    def sentence(self, worker: Worker) -> str | None:
+    def kill_reason(self, worker: Worker) -> str | None:
         """What waited in it has been taken back: why it is to be killed, if that still holds."""
-        condemned, worker.condemned = worker.condemned, []
-        for call, why in condemned:
+        wanted, worker.kill_wanted = worker.kill_wanted, []
+        for call, why in wanted:
             if worker.held and (call is None or call in worker.asked):  # else that call has ended
                 return why
         return None
@@ -211,16 +211,16 @@ class Crowds:
             _, _, number, span, first, last, what = heapq.heappop(self._due)
             worker = self.fleet.workers.get(number)
             crowd = None if worker is None else worker.spans.get(span)
-            if worker is None or not isinstance(crowd, Crowd) or worker.doom is not None:
+            if worker is None or not isinstance(crowd, Crowd) or worker.killed_for is not None:
                 continue
             if what == UNLOADED:
                 if not crowd.loaded and crowd.limit:
                     worker.asked[span, 0] = FaultKind.TIMEOUT
-                    self.condemn(worker, FaultKind.TIMEOUT, (span, 0))
+                    self.want_kill(worker, FaultKind.TIMEOUT, (span, 0))
                 continue
             for at in range(first, last):
                 if what == OVERDUE and (why := worker.asked.get((span, at))) is not None:
-                    self.condemn(worker, why, (span, at))
+                    self.want_kill(worker, why, (span, at))
                 elif what == TIMED_OUT and crowd.is_running(at):
                     self.end_call(worker, crowd, at, FaultKind.TIMEOUT, now)
 
@@ -232,7 +232,7 @@ class Crowds:
         If it was ended for some of them, the others are its victims. Else each of them may have been its end, and so
         may the loading of a function, for which the first call of its span stands.
         """
-        for_one = worker.doom in (FaultKind.TIMEOUT, FaultKind.KILLED)
+        for_one = worker.killed_for in (FaultKind.TIMEOUT, FaultKind.KILLED)
         ended = []
         for crowd in worker.crowds():
             loading = crowd.number == begun and not crowd.loaded and crowd.limit > 0
@@ -243,19 +243,12 @@ class Crowds:
         for crowd, at in ended:
             kind = worker.asked.get((crowd.number, at))
             if kind is None:
-                kind = FaultKind.COLLATERAL if for_one else worker.doom or FaultKind.DIED
-            fault = self._fault(crowd, at, kind, how)
+                kind = FaultKind.COLLATERAL if for_one else worker.killed_for or FaultKind.DIED
+            fault = self.streams.fault(crowd.piece, at, kind, how)
             if kind in (FaultKind.DIED, FaultKind.MEMORY):
                 fault.among = len(ended)
             faults.append((crowd, at, fault))
         return faults
-
-    def _fault(self, crowd: Crowd, at: int, kind: str, how: object) -> Fault:
-        piece = crowd.piece
-        number = piece.first + at
-        fault = Fault(number, kind, how, self.streams.of(piece).attempt(number))
-        fault.given = piece.alone(at)
-        return fault
 
 
 def _level(held: list[int], waiting: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from procoro.calls import FaultKind
-from procoro.scheduler.messages import Cancelled
+from procoro.scheduler.messages import CancelAsked
 from procoro.scheduler.spans import Crowd, Sent
 
 # At most record.SLOTS, see tests/test_limits.py: one that it runs, one that waits at hand
@@ -30,22 +30,22 @@ class Worker:
     __slots__ = (
         "apart",
         "asked",
+        "being_taken_back",
         "calls",
-        "condemned",
-        "doom",
         "held",
+        "kill_wanted",
+        "killed_for",
         "leaving",
         "loaded",
         "many",
         "number",
         "questions",
         "ready",
-        "sentence",
         "since",
         "span_since",
         "spans",
         "stuck",
-        "taking",
+        "to_end",
         "waiting",
     )
 
@@ -53,24 +53,24 @@ class Worker:
         self.number = number
         self.ready = False
         self.leaving = False  # it gets no more calls, and another takes its place
-        self.doom: str | None = None  # the FaultKind for which it was killed
+        self.killed_for: str | None = None  # the FaultKind for which it was killed
         self.spans: dict[int, Sent] = {}  # by number, in the order in which they were sent
         self.calls = 0  # ever sent and not taken back
         self.since = now  # when the call that it is in was first seen to be running
         self.span_since = now  # likewise, for the span
         self.loaded = 0  # the span whose function it has loaded
         self.stuck = False  # in a long call: gets no more until it moves
-        self.taking = False  # its calls are being taken back: gets no more until that is answered
+        self.being_taken_back = False  # its calls are being taken back: gets no more until that is answered
         # What is decided once no other call can be hit by it, that is, when all behind has been taken back:
-        self.sentence: tuple[int, int, str] | None = None  # the call (stream, number) to end, and why
-        self.questions: list[Cancelled] = []
+        self.to_end: tuple[int, int, str] | None = None  # the call (stream, number) to end, and why
+        self.questions: list[CancelAsked] = []
         self.many = False  # does it run the calls that it holds beside each other? Then:
         self.held = 0  # calls without an outcome
         self.waiting = 0  # of those, not begun
         self.apart = False  # it runs one call, which is to be alone
         self.asked: dict[tuple[int, int], str] = {}  # calls (span, index) that were asked to end, and why
         # Why it is to be killed when what waits in it has been taken back, and for which call:
-        self.condemned: list[tuple[tuple[int, int] | None, str]] = []
+        self.kill_wanted: list[tuple[tuple[int, int] | None, str]] = []
 
     def current(self) -> Sent | None:
         """The span with the call that is running, or next to run."""
@@ -127,7 +127,7 @@ class Fleet:
 
     def is_open(self, worker: Worker) -> bool:
         """May this worker be given calls?"""
-        return worker.ready and not (worker.leaving or worker.taking or worker.stuck)
+        return worker.ready and not (worker.leaving or worker.being_taken_back or worker.stuck)
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""
@@ -137,7 +137,7 @@ class Fleet:
         """A worker is gone: decide how soon the next one may start."""
         del self.workers[worker.number]
         self.missing += not worker.leaving
-        if not worker.ready and worker.doom == FaultKind.TIMEOUT:
+        if not worker.ready and worker.killed_for == FaultKind.TIMEOUT:
             self.start_failures += HUNG_IN_START
         elif worker.leaving:
             pass  # as we wanted

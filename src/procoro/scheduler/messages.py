@@ -104,7 +104,7 @@ class Detached:
         self.stream = stream
 
 
-class Drained:
+class DrainAsked:
     """Pull no more inputs. `drop`: also give up the calls that have not begun."""
 
     __slots__ = ("drop", "stream")
@@ -120,7 +120,7 @@ class Unbounded:
     __slots__ = ()
 
 
-class Cancelled:
+class CancelAsked:
     """Cancel one call if it has not begun; with `kill`, also if it runs. Answered by `Answer(ticket, ...)`."""
 
     __slots__ = ("kill", "number", "stream", "ticket")
@@ -263,9 +263,9 @@ Event = (
     | Exhausted
     | Consumed
     | Detached
-    | Drained
+    | DrainAsked
     | Unbounded
-    | Cancelled
+    | CancelAsked
     | WorkerReady
     | Begun
     | Recorded
@@ -400,7 +400,7 @@ class StreamEnded:
 
 
 class Answer:
-    """The answer to `Cancelled`: will the call end by it?"""
+    """The answer to `CancelAsked`: will the call end by it?"""
 
     __slots__ = ("ticket", "yes")
 

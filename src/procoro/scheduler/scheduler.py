@@ -10,6 +10,12 @@ A call is in one place at a time, and moves only like this:
       -> ended      its outcome was recorded, or its worker died in it
     ended      delivered; nothing may follow
 
+A running call is ended with its worker, and no other call is to die with it:
+
+    it is to end -> TakeBack, what stands behind it -> TakenBack: is the worker in it still? -> KillWorker -> WorkerLost
+
+(A worker that runs many calls is asked to end one of them first, see crowds.py.)
+
 A call that is sent moves back to waiting only on proof that it was not begun: a `TakenBack`, a `Cut`, a `SpanEnded`
 or a `WorkerLost`, each told after all that the worker had recorded. So no call is started twice, and since every way
 out of a place leads into another, none is lost.
@@ -28,12 +34,12 @@ from procoro.scheduler.fleet import WINDOW, Fleet, Worker
 from procoro.scheduler.messages import (
     Answer,
     Begun,
-    Cancelled,
+    CancelAsked,
     CloseAsked,
     Consumed,
     Cut,
     Detached,
-    Drained,
+    DrainAsked,
     Effect,
     Ended,
     Event,
@@ -72,7 +78,7 @@ class Scheduler:
 
     `size` workers are kept; `most_calls` is `maxtasksperchild`, `memory_limit` bytes of one worker, `start_timeout`
     the seconds in which a worker has to get ready. Of calls that may run beside each other, a worker runs `places`,
-    and can end one of them if they are `obeyed`.
+    and can end one of them if they are `can_end_calls`.
     """
 
     def __init__(
@@ -82,13 +88,13 @@ class Scheduler:
         memory_limit: int | None = None,
         start_timeout: float | None = None,
         places: int = 1,
-        obeyed: bool = True,
+        can_end_calls: bool = True,
     ) -> None:
         self.fleet = Fleet(size, most_calls)
         self.backlog = Backlog()
         self.batching = Batching()
         self.streams = Streams(self.backlog, self.batching, size, places, self._do)
-        self.crowds = Crowds(places, obeyed, self.fleet, self.batching, self.streams, self._take_back, self._do)
+        self.crowds = Crowds(places, can_end_calls, self.fleet, self.batching, self.streams, self._take_back, self._do)
         self.memory_limit = memory_limit
         self.start_timeout = start_timeout
         self.has_many = False  # has there been a stream whose calls may run beside each other?
@@ -106,8 +112,8 @@ class Scheduler:
             Consumed: self.streams.on_consumed,
             Detached: self.streams.on_detached,
             Unbounded: self.streams.on_unbounded,
-            Drained: self._on_drained,
-            Cancelled: self._on_cancelled,
+            DrainAsked: self._on_drain_asked,
+            CancelAsked: self._on_cancel_asked,
             WorkerReady: self._on_worker_ready,
             Begun: self._on_begun,
             Recorded: self._on_recorded,
@@ -176,7 +182,7 @@ class Scheduler:
         self.has_many |= event.many
         self.streams.open(event, self.over)
 
-    def _on_drained(self, event: Drained, now: float) -> None:
+    def _on_drain_asked(self, event: DrainAsked, now: float) -> None:
         stream = self.streams.by_number.get(event.stream)
         if stream is None:
             return
@@ -340,7 +346,7 @@ class Scheduler:
     def _moved(self, worker: Worker, now: float) -> None:
         worker.since = now
         worker.stuck = False
-        worker.sentence = None
+        worker.to_end = None
 
     def _unsend(self, worker: Worker, sent: Sent, start: int) -> None:
         """The calls of a span from `start` on were not begun, and wait again."""
@@ -355,11 +361,11 @@ class Scheduler:
     # ------------------------------------------------------- taking back, cancelling, ending a running call
 
     def _take_back(self, worker: Worker) -> None:
-        if not worker.taking:
-            worker.taking = True
+        if not worker.being_taken_back:
+            worker.being_taken_back = True
             self._do(TakeBack(worker.number))
 
-    def _on_cancelled(self, event: Cancelled, now: float) -> None:
+    def _on_cancel_asked(self, event: CancelAsked, now: float) -> None:
         for worker in self.fleet.workers.values():
             for sent in worker.spans.values():
                 if sent.piece.stream == event.stream and sent.is_open(event.number - sent.piece.first):
@@ -368,7 +374,7 @@ class Scheduler:
                     return
         self._answer(event, None, now)
 
-    def _answer(self, question: Cancelled, worker: Worker | None, now: float) -> None:
+    def _answer(self, question: CancelAsked, worker: Worker | None, now: float) -> None:
         """Answer, now that it is known what `worker` is in and that all else waits."""
         stream, number = question.stream, question.number
         yes = self.streams.cancel(stream, number)
@@ -387,7 +393,7 @@ class Scheduler:
                 return True
         if worker.many or not worker.is_in(stream, number):
             return False
-        worker.sentence = (stream, number, FaultKind.KILLED)
+        worker.to_end = (stream, number, FaultKind.KILLED)
         return True
 
     def _on_taken_back(self, event: TakenBack, now: float) -> None:
@@ -400,25 +406,25 @@ class Scheduler:
         questions, worker.questions = worker.questions, []
         for question in questions:
             self._answer(question, worker, now)
-        worker.taking = False  # not earlier: whom the answers have condemned, need not be asked again
-        if worker.condemned and (why := self.crowds.sentence(worker)) is not None:
+        worker.being_taken_back = False  # not earlier: who is to be killed by the answers, need not be asked again
+        if worker.kill_wanted and (why := self.crowds.kill_reason(worker)) is not None:
             self._kill(worker, why)
-        if worker.sentence is not None:
-            stream, number, kind = worker.sentence
-            worker.sentence = None
+        if worker.to_end is not None:
+            stream, number, kind = worker.to_end
+            worker.to_end = None
             if worker.is_in(stream, number):
                 self._kill(worker, kind)
 
-    def _condemn(self, worker: Worker, kind: str) -> None:
+    def _end_current(self, worker: Worker, kind: str) -> None:
         """End the call that this worker is in, and no other: first take back all that stands behind it."""
         sent = worker.current()
-        if sent is not None and worker.doom is None and worker.sentence is None:
-            worker.sentence = (sent.piece.stream, sent.piece.first + sent.recorded, kind)
+        if sent is not None and worker.killed_for is None and worker.to_end is None:
+            worker.to_end = (sent.piece.stream, sent.piece.first + sent.recorded, kind)
             self._take_back(worker)
 
     def _kill(self, worker: Worker, kind: str) -> None:
-        if worker.doom is None:
-            worker.doom = kind
+        if worker.killed_for is None:
+            worker.killed_for = kind
             self.fleet.dismiss(worker)
             self._do(KillWorker(worker.number))
 
@@ -428,9 +434,9 @@ class Scheduler:
         """When `Tick` is due, if nothing else happens."""
         times = [] if (due := self.backlog.next_due()) is None else [due]
         for worker in self.fleet.workers.values():
-            if not worker.ready and self.start_timeout is not None and worker.doom is None:
+            if not worker.ready and self.start_timeout is not None and worker.killed_for is None:
                 times.append(worker.since + self.start_timeout)
-            if not worker.spans or worker.doom is not None:
+            if not worker.spans or worker.killed_for is not None:
                 continue
             if worker.many:
                 if not worker.held:
@@ -458,7 +464,7 @@ class Scheduler:
         for worker in self.fleet.workers.values():
             if not worker.ready and self.start_timeout is not None and now >= worker.since + self.start_timeout:
                 self._kill(worker, FaultKind.TIMEOUT)
-            if not worker.spans or worker.doom is not None:
+            if not worker.spans or worker.killed_for is not None:
                 continue
             if worker.many:
                 self._look_after(worker, now)
@@ -470,7 +476,7 @@ class Scheduler:
                 continue
             deadline = self._deadline(worker, current)
             if deadline is not None and now >= deadline:
-                self._condemn(worker, FaultKind.TIMEOUT)
+                self._end_current(worker, FaultKind.TIMEOUT)
             elif self._is_late(worker, current, now):
                 self._take_back(worker)
 
@@ -515,18 +521,21 @@ class Scheduler:
         self.fleet.lose(worker, event.killed, now)
         if worker.many:
             self._lose_crowds(worker, event, now)
-        for sent in reversed(worker.spans.values()):
-            if sent.many:
-                continue
-            started = sent.number == event.begun and sent.recorded < sent.limit
-            self._unsend(worker, sent, sent.recorded + started)
-            if started:
-                self._blame(worker, sent, event.how, now)
+        else:
+            self._lose_series(worker, event, now)
         for question in worker.questions:
             self._answer(question, None, now)
         if self.over is None and self.fleet.cannot_start():
             self._do(GiveUp(event.how))
             self._end_all(Ending(FaultKind.GAVE_UP, event.how))
+
+    def _lose_series(self, worker: Worker, event: WorkerLost, now: float) -> None:
+        """The call that it was in ends; all behind that waits again."""
+        for sent in reversed(worker.spans.values()):
+            started = sent.number == event.begun and sent.recorded < sent.limit
+            self._unsend(worker, sent, sent.recorded + started)
+            if started:
+                self._blame(worker, sent, event.how, now)
 
     def _lose_crowds(self, worker: Worker, event: WorkerLost, now: float) -> None:
         """What had not begun waits again; what ran ends."""
@@ -558,10 +567,9 @@ class Scheduler:
     def _blame(self, worker: Worker, sent: Sent, how: object, now: float) -> None:
         """The call that a dead worker was in: it alone fails."""
         stream, piece = self.streams.of(sent.piece), sent.piece.cut(sent.recorded, sent.recorded + 1)
-        fault = Fault(piece.first, worker.doom or FaultKind.DIED, how, stream.attempt(piece.first))
-        fault.given = piece.alone(0)
+        fault = self.streams.fault(piece, 0, worker.killed_for or FaultKind.DIED, how)
         self.backlog.charge(piece.stream, now - worker.since)
-        if worker.doom is None:
+        if worker.killed_for is None:
             stream.deaths += 1
         self.streams.conclude(piece, fault, now)
         if stream.deaths >= DEADLY:
@@ -608,9 +616,9 @@ class Scheduler:
         if worker is None or self.memory_limit is None or event.nbytes <= self.memory_limit:
             return
         if worker.many and worker.held:
-            self.crowds.condemn(worker, FaultKind.MEMORY)
+            self.crowds.want_kill(worker, FaultKind.MEMORY)
         elif worker.spans:
-            self._condemn(worker, FaultKind.MEMORY)
+            self._end_current(worker, FaultKind.MEMORY)
         elif worker.ready:
             self._retire(worker)
 

@@ -36,6 +36,7 @@ class Stream:
         "asked",
         "asked_nbytes",
         "attempts",
+        "backing_off",
         "deaths",
         "ended",
         "ending",
@@ -48,7 +49,6 @@ class Stream:
         "open_calls",
         "open_nbytes",
         "opened",
-        "resting",
         "supplied",
         "window",
     )
@@ -59,7 +59,7 @@ class Stream:
         self.supplied = 0  # inputs that have arrived
         self.open_calls = 0  # of those, without an outcome
         self.open_nbytes = 0.0
-        self.resting = 0  # of those, failed and waiting for the time of their retry
+        self.backing_off = 0  # of those, failed and waiting for the time of their retry
         self.asked = 0  # inputs asked for by a Pull that is not answered
         self.asked_nbytes = 0
         self.exhausted = False  # no more inputs will come
@@ -202,7 +202,7 @@ class Streams:
         if stream.asked or number not in self._pulled:
             return True
         size, level = self._supply_of_many(stream) if stream.opened.many else self._supply(stream)
-        at_hand = stream.open_calls - stream.resting
+        at_hand = stream.open_calls - stream.backing_off
         items, nbytes = self._allowance(stream)
         wanted = min(level - at_hand, items)
         if wanted > size:
@@ -318,7 +318,7 @@ class Streams:
         if not stream.ended:
             stream.ending = ending
             self.stop_pulling(stream, ending)
-            stream.resting = 0
+            stream.backing_off = 0
             for piece in self.backlog.remove_all(stream.opened.stream):
                 self.end_like(piece, ending)
 
@@ -326,10 +326,14 @@ class Streams:
         """Calls that will not run end like this."""
         stream = self.of(piece)
         for at in range(piece.count):
-            number = piece.first + at
-            fault = Fault(number, ending.kind, ending.how, stream.attempt(number))
-            fault.given = piece.alone(at)
-            self.finish(stream, piece.cut(at, at + 1), fault)
+            self.finish(stream, piece.cut(at, at + 1), self.fault(piece, at, ending.kind, ending.how))
+
+    def fault(self, piece: Piece, at: int, kind: str, how: object) -> Fault:
+        """What the `at`-th call of a piece ends with, where it has no outcome of its own."""
+        number = piece.first + at
+        fault = Fault(number, kind, how, self.of(piece).attempt(number))
+        fault.given = piece.alone(at)
+        return fault
 
     def cancel(self, stream: int, number: int) -> bool:
         """End a call that waits. False if it does not wait."""
@@ -341,7 +345,7 @@ class Streams:
             piece = self.backlog.remove_later(stream, number)
             if piece is None:
                 return False
-            books.resting -= 1
+            books.backing_off -= 1
         self.end_like(piece, Ending(FaultKind.CANCELLED))
         return True
 
@@ -353,7 +357,7 @@ class Streams:
             if isinstance(outcome, Fault) and outcome.among > 1:
                 stream.apart.add(number)
             stream.attempts[number] = attempt
-            stream.resting += 1
+            stream.backing_off += 1
             self._look_at(stream)
             self.backlog.put_off(piece, now + min(BACK_OFF * 2 ** (attempt - 1), LONGEST_BACK_OFF))
         else:
@@ -362,7 +366,7 @@ class Streams:
     def wake(self, now: float) -> None:
         """The time of some retries has come."""
         for piece in self.backlog.due(now):
-            self.of(piece).resting -= 1
+            self.of(piece).backing_off -= 1
 
     def finish(self, stream: Stream, piece: Piece, outcome: Run | Fault) -> None:
         """The one place where calls end: the calls of `piece`, with `outcome`."""

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from procoro.calls import CO_ASYNC_GENERATOR, is_async
-
-CO_GENERATOR = 0x20  # as `inspect` has it
+from procoro.functions import CO_ASYNC_GENERATOR, CO_GENERATOR, is_async
 
 
 def runs_by_asyncio(handler: Callable[[Any], Any], model: str | None) -> bool:

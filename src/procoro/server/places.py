@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
 
 from procoro.server.job import CLOSED, READY, logger
 from procoro.server.workers import ENDED, ServerWorker, end_in_words
@@ -14,22 +13,19 @@ PAUSE = 0.05  # which doubles each time,
 LONGEST_PAUSE = 2.0  # up to this
 
 
-class Owner(Protocol):
-    """What a place tells its server."""
-
-    def has_begun(self) -> None:
-        """A worker accepts."""
-
-    def could_not_begin(self, error: BaseException | None) -> None:
-        """A worker has ended before it accepted."""
-
-
 class Place:
-    """`new` starts a worker, which tells its news to what it is given."""
+    """`new` starts a worker, which tells its news to what it is given. `accepts` and `failed` are called when one
+    accepts, and when one has ended before it did."""
 
-    def __init__(self, owner: Owner, new: Callable[[Callable[[ServerWorker, str], None]], ServerWorker]) -> None:
-        self._owner = owner
+    def __init__(
+        self,
+        new: Callable[[Callable[[ServerWorker, str], None]], ServerWorker],
+        accepts: Callable[[], None],
+        failed: Callable[[BaseException | None], None],
+    ) -> None:
         self._new = new
+        self._accepts = accepts
+        self._failed = failed
         self._ending: list[ServerWorker] = []
         self._again_at: float | None = None
         self._pause = 0.0
@@ -49,7 +45,7 @@ class Place:
             before, self.worker, self.coming = self.worker, worker, None
             if before is not None:
                 self._let_go(before)
-            self._owner.has_begun()
+            self._accepts()
         elif news == CLOSED:
             worker.is_accepting = False
         elif news == ENDED:
@@ -68,7 +64,7 @@ class Place:
         self._pause = min(max(PAUSE, 2 * self._pause), LONGEST_PAUSE) if young else 0.0
         if worker is self.coming:
             self.coming = None
-            self._owner.could_not_begin(error)
+            self._failed(error)
         else:
             self.worker = None
             logger.warning("procoro: a worker of the server is replaced: %s", end_in_words(error))

@@ -8,6 +8,7 @@ import os
 import struct
 import sys
 import termios
+from collections.abc import Callable
 
 FRESH = 0.5  # seconds in which one who has just connected is still heard when a worker is to end
 QUIET = 0.1  # seconds in which what has arrived by TLS comes out of it
@@ -31,27 +32,22 @@ def untaken(fd: int) -> int:
 
 def shut_receiving(fd: int) -> None:
     """Nothing more is to come by this socket: what has arrived is still received, then it ends."""
-    # Of a copy, and not gevent's: that would end the waits of greenlets by an error.
+    _on_copy(fd, lambda copy: copy.shutdown(_socket.SHUT_RD))
+
+
+def reset_at_close(fd: int) -> None:
+    """Let the other side see, when this socket is closed, that it has not got all."""
+    _on_copy(fd, lambda copy: copy.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, 0)))
+
+
+def _on_copy(fd: int, act: Callable[[_socket.socket], object]) -> None:
+    """By a copy, which is not gevent's: its own `shutdown` would end the waits of greenlets by an error."""
     try:
         copy = _socket.socket(fileno=os.dup(fd))
     except OSError:  # it is closed; or no descriptor is free: then it is cut off at the end
         return
     try:
-        copy.shutdown(_socket.SHUT_RD)
-    except OSError:
-        pass  # it is gone
-    finally:
-        copy.close()
-
-
-def reset_at_close(fd: int) -> None:
-    """Let the other side see, when this socket is closed, that it has not got all."""
-    try:
-        copy = _socket.socket(fileno=os.dup(fd))
-    except OSError:  # it is closed, or no descriptor is free
-        return
-    try:
-        copy.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, struct.pack("ii", 1, 0))
+        act(copy)
     except OSError:
         pass  # it is gone
     finally:

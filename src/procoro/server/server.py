@@ -110,11 +110,14 @@ class Server:
         self._certificates = self._certificates_before = self._files.read()
         workers = machine.cores() if processes is None else arguments.processes(processes)
         self._listeners = Listeners(hosts(host), port, path, self._settings.backlog, workers)
-        self._places = [Place(self, partial(self._new_worker, index)) for index in range(workers)]
+        self._places = [
+            Place(partial(self._new_worker, index), self._worker_accepts, self._worker_failed)
+            for index in range(workers)
+        ]
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._pid = os.getpid()
         self._begun = threading.Lock()  # held as soon as it has been started
-        self._has_begun = False  # all workers accept
+        self._all_accept = False  # or did, once
         self._turning = 0  # the thread in which it runs
         self._stopping = False
         self._restarting: Iterator[None] | None = None
@@ -148,7 +151,7 @@ class Server:
         if self._failure is not None:
             self._thread.join()
             raise self._failure
-        if not self._has_begun:
+        if not self._all_accept:
             raise RuntimeError("the server was stopped before its workers accepted")
         return self
 
@@ -305,15 +308,14 @@ class Server:
             if self._restart_again:
                 self._restart()
 
-    def has_begun(self) -> None:
-        """As in `Owner`."""
+    def _worker_accepts(self) -> None:
         if all(place.worker is not None for place in self._places):
-            self._has_begun = True
+            self._all_accept = True
             self._ready.set()
         self._go_on()
 
-    def could_not_begin(self, error: BaseException | None) -> None:
-        """As in `Owner`."""
+    def _worker_failed(self, error: BaseException | None) -> None:
+        """It has ended before it accepted."""
         if not self._ready.is_set():
             self._failure = error or RuntimeError("a worker of the server ended before it accepted")
             if not isinstance(self._failure, Exception):  # it would end this program, too

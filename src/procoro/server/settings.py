@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from procoro import arguments
-from procoro.calls import is_async
+from procoro.functions import is_async
 from procoro.server.handlers import runs_by_asyncio
 
 SPARE = 64  # descriptors that a worker keeps for other things than connections (half of them, if there are not many)

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-__all__ = ["LiveLine", "Pace", "PlainLines", "Progress", "Silence", "Tally", "duration", "progress_for"]
-
 INTERVAL = 5.0  # seconds between two plain lines
 WINDOW = 15.0  # seconds that the rate looks back on, so that the rest is judged by how it goes now
 

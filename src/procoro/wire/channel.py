@@ -1,8 +1,8 @@
 """Messages over a socket pair: whole or not at all, with descriptors passed along.
 
 SEQPACKET keeps the borders of messages, so that neither side ever holds half of one. A message stays small
-(`INLINE`): what is larger goes in a block. So two spans and a farewell always fit into the socket's buffer. The parent
-never waits for a worker: of many small messages, those that find no room are kept and sent again.
+(`INLINE`): what is larger goes in a block. So what a serial worker is sent, two spans and a farewell, always fits into
+the socket's buffer. The parent never waits for a worker: messages that find no room are kept, and sent again.
 """
 
 from __future__ import annotations

@@ -34,12 +34,12 @@ class Failure:
 class ExceptionAsData:
     """An exception in parts that always unpickle: the object itself is pickled within."""
 
-    def __init__(self, error: BaseException, trace: str = "") -> None:
+    def __init__(self, error: BaseException) -> None:
         self.name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
         self.text = _text(error)
         self.notes = _notes(error)
         self.pickled = _pack_exception(error)
-        self.trace = trace
+        self.trace = ""  # the traceback, as text
         self.pid = os.getpid()
         self.input = ""  # of the call, cut short
         self.suppressed = error.__suppress_context__

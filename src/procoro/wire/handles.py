@@ -57,6 +57,11 @@ def collecting() -> Iterator[list[Handle]]:
         here.collected = before
 
 
+def is_collecting() -> bool:
+    """Are the handles in what this thread pickles sent along? Else only bytes travel."""
+    return here.collected is not None
+
+
 def collect(handle: Handle) -> int:
     """Called while a handle is pickled: the key under which it will be found."""
     if here.collected is None:

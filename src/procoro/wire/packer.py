@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import types
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
@@ -120,7 +120,7 @@ class Packer:
     def value(self, value: Any) -> bytes | Parts:
         """One input, with large buffers beside it. Names of `__main__` that it needs go into the library."""
         buffers: list[pickle.PickleBuffer] = []
-        if handles.here.collected is None:
+        if not handles.is_collecting():
             try:
                 data = pickle.dumps(value, 5, buffer_callback=blocks.large_buffers(buffers))
                 if not twin.stands_alone(data):
@@ -251,6 +251,14 @@ def pack_once(value: Any) -> tuple[Parts, list[twin.Definition]]:
         for handle in one.handles:
             handles.collect(handle)
     return Parts(data, [buffer.raw() for buffer in buffers]), [(one.name, one.version, one.data) for one in definitions]
+
+
+def paths(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The arguments of a call, each behind its path, for `refusal`."""
+    return [
+        *((f"args[{index}]", value) for index, value in enumerate(args)),
+        *((f"kwargs[{name!r}]", value) for name, value in kwargs.items()),
+    ]
 
 
 def refusal(parts: Iterable[tuple[str, Any]]) -> Exception | None:

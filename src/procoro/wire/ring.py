@@ -15,7 +15,6 @@ Names, cells and bytes are used again, in a ring, once the parent has read them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from procoro import kernel
@@ -94,7 +93,7 @@ class Ring:
         if kernel.STORES_IN_ORDER:
             self.header[cell] = value
         else:
-            os.pwrite(self._fd, value.to_bytes(8, "little"), 8 * cell)
+            kernel.store_last(self._fd, 8 * cell, value)
 
     # ---- the parent's side
 

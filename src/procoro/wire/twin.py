@@ -248,7 +248,7 @@ def _mark(data: bytes) -> tuple[int, int]:
 
 
 class Packer:
-    """Packs what C's pickler cannot, or would pack as a name of `__main__`.
+    """Packs names of `__main__`, each in a version of its own, with all that they need.
 
     Holds no lock: packing runs the user's code, which may submit, and so may a signal handler meanwhile. Two threads
     that pack one name at the same time give it two versions, and it travels twice.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
-from procoro.calls import is_async
+from procoro.functions import is_async
 from procoro.wire.inputs import CARRIED, ONE, STAR
 
 

@@ -64,14 +64,15 @@ def awkward(worker: Worker, value: Any, packed: bytes, was_big: bool, at: int, s
     except MemoryError as error:
         return record.FAILURE, _pack(error), False
     except BaseException as error:
-        return record.FAILURE, _pack(_refused(value, error)), False
+        return record.FAILURE, _pack(refused(value, error)), False
     try:
         return record.BIG_VALUE, worker.put_block(parts), True
     except (OSError, MemoryError) as error:  # no descriptor is free, or no memory
         return record.FAILURE, _pack(error), False
 
 
-def _refused(value: Any, error: BaseException) -> BaseException:
+def refused(value: Any, error: BaseException) -> BaseException:
+    """What to say of a value that cannot travel back."""
     from procoro.errors import NotPicklable
 
     try:
@@ -97,7 +98,7 @@ def fit(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
 
 def into_block(worker: Worker, kind: int, body: bytes) -> tuple[int, bytes]:
     """The slot is full, or a failure is large: its bytes go beside it."""
-    big = record.BIG_FAILURE if kind in (record.FAILURE, record.BIG_FAILURE) else record.BIG_VALUE
     if kind in (record.BIG_FAILURE, record.BIG_VALUE):
         return kind, body  # it is there already, and its name is 8 bytes: `room` keeps that much
+    big = record.BIG_FAILURE if kind == record.FAILURE else record.BIG_VALUE
     return big, worker.put_block(Parts(body, ()))

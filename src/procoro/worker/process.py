@@ -18,7 +18,7 @@ from procoro.wire.blocks import Parts
 from procoro.wire.exceptions import pack_failure
 from procoro.wire.inputs import FULL, short
 from procoro.wire.values import pack_big_value
-from procoro.worker import output, state
+from procoro.worker import outcomes, output, state
 
 REHEARSALS = 10  # Python specialises a function when it has run eight times
 ANSWER = 1.0  # seconds that the caller is given to say whether anybody has asked for the outcome
@@ -155,7 +155,7 @@ class OneCall:
             handles.send(partial(channel.send, self._end), found)
             self._say(channel.RETURNED, parts)
         except Exception as error:  # nobody may ever ask for the value: the exit code stays 0
-            self._say(channel.LEFT, self._failure(_not_picklable(value, error)))
+            self._say(channel.LEFT, self._failure(outcomes.refused(value, error)))
 
     def _failure(self, error: BaseException) -> Parts:
         return Parts(pack_failure(error, short(self._given, FULL)), ())
@@ -190,18 +190,6 @@ def _which(end: channel.End) -> tuple[int, int]:
 
 
 PLAIN = frozenset({type(None), bool, int, float})  # small, and nothing can be the matter with them
-
-
-def _not_picklable(value: Any, error: Exception) -> Exception:
-    from procoro import errors
-
-    try:
-        from procoro.wire import refusals
-
-        words = refusals.describe(value, "result")
-    except Exception:
-        words = f"result: {error!r}"
-    return errors.NotPicklable(words)
 
 
 def _print(error: BaseException) -> None:

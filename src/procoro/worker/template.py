@@ -74,15 +74,13 @@ class Template:
                     os._exit(0)
                 if message[:1] == channel.PREPARE:
                     _prepare(message[1:].decode().split())
-                    continue
-                if message[:1] == channel.STATE:
+                elif message[:1] == channel.STATE:
                     self._put_on(message, fds)
-                    continue
-                if message[:1] == channel.SIGNAL:
+                elif message[:1] == channel.SIGNAL:
                     self._signal(*channel.SIGNAL_HEAD.unpack(message)[1:])
-                    continue
-                kind, ticket = channel.START_HEAD.unpack(message)
-                self._fork(ticket, fds, loop.run if kind == channel.START else process.run)
+                else:
+                    kind, ticket = channel.START_HEAD.unpack(message)
+                    self._fork(ticket, fds, loop.run if kind == channel.START else process.run)
 
     def _put_on(self, message: bytes, fds: Sequence[int]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pickle import dumps  # by name: calls may patch the modules
 from time import perf_counter as clock
@@ -95,7 +94,7 @@ def run(worker: Worker, span: Span) -> int:
         if in_order:
             cells[at] = cell
         else:
-            _commit(memory, slot, at, cell)
+            kernel.store_last(memory.fd, record.HEADER + slot * record.SLOT + 8 * at, cell)
         at += 1
         unseen -= 1
         if not unseen:
@@ -106,8 +105,3 @@ def run(worker: Worker, span: Span) -> int:
                 rang = now
                 worker.look()
     return at
-
-
-def _commit(memory: record.Record, slot: int, index: int, cell: int) -> None:
-    """Where stores may be seen out of order: a system call, which orders them."""
-    os.pwrite(memory.fd, cell.to_bytes(8, "little"), record.HEADER + slot * record.SLOT + 8 * index)
