@@ -205,7 +205,7 @@ class Executor(futures.Executor):
 
 def _values(stream: Stream[T], deadline: float | None) -> Generator[T]:
     try:
-        while (run := stream.next_values(_left(deadline))) is not None:
+        while (run := stream._next_values(_left(deadline))) is not None:
             values = list(run)
             values.reverse()
             while values:

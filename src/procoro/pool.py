@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from procoro.conductor.sources import IteratorSource, SequenceSource, Source, size_of
     from procoro.results.batch import Batch, Kind
     from procoro.results.failures import Context, end_of
-    from procoro.results.mapresult import MapResult
+    from procoro.results.mapresult import MapResult, Parts
     from procoro.results.outcomes import Raised
     from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 def _import_the_rest() -> None:
     """What only a pool needs. Called while its template starts up, these 25 ms cost nothing."""
-    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Raised, Result, SequenceSource, Stream
+    global Batch, Conductor, Context, Inbox, IteratorSource, MapResult, Parts, Raised, Result, SequenceSource, Stream
     global call_back, end_of, inputs, m, paths, refusal, size_of
     from procoro.conductor.conductor import Conductor
     from procoro.conductor.sources import IteratorSource, SequenceSource, size_of
     from procoro.results.batch import Batch
     from procoro.results.failures import Context, end_of
-    from procoro.results.mapresult import MapResult
+    from procoro.results.mapresult import MapResult, Parts
     from procoro.results.outcomes import Raised
     from procoro.results.result import Result
     from procoro.results.stream import Inbox, Stream
@@ -457,9 +457,9 @@ class Pool:
         arguments.callback("callback", callback)
         arguments.callback("error_callback", error_callback)
         context = self._context(func, shape, self._timeout, single=False)
-        result: MapResult[T] = MapResult(context, callback, error_callback)
-        self._stream(func, values, context, result, chunksize, self._retries, window=False, ordered=False)
-        return result
+        parts = Parts(context, callback, error_callback)
+        self._stream(func, values, context, parts, chunksize, self._retries, window=False, ordered=False)
+        return MapResult(parts)
 
     @overload
     def imap(

@@ -111,7 +111,7 @@ class Stream(Generic[T]):
             return None
         return _Coming(self)
 
-    def next_values(self, timeout: float | None = None) -> Iterator[T] | None:
+    def _next_values(self, timeout: float | None = None) -> Iterator[T] | None:
         """The values that are here, waiting for some if need be; None at the end. Raises as `next`."""
         deadline = None
         while True:
@@ -143,7 +143,7 @@ class Stream(Generic[T]):
         """
         for value in self._values:
             return value
-        while (values := self.next_values(timeout)) is not None:
+        while (values := self._next_values(timeout)) is not None:
             for value in values:  # none, if another thread was faster
                 return value
         raise StopIteration
@@ -295,7 +295,7 @@ class _Coming(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        values = self._stream.next_values()
+        values = self._stream._next_values()
         if values is None or values is self._stream._values:  # the chain comes to it next
             raise StopIteration
         return next(values)
