@@ -64,7 +64,7 @@ class Pool:
 
     Args:
         processes: how many workers; None: the cores that this process may use.
-        initializer: called in every worker before its first call, as `initializer(*initargs)`.
+        initializer: called in every worker before its first call, as `initializer(*initargs)`; None: nothing is.
         maxtasksperchild: calls after which a worker is replaced; None: never.
         model: how a worker runs calls: "serial", one at a time; or many at once, by "threads", by "greenlets" (gevent,
             in workers where all that blocks is patched) or by "asyncio". None: serial, but functions that are
@@ -73,8 +73,13 @@ class Pool:
         timeout: seconds that a call may run before it is ended, with its worker; None: no limit. The initializer
             is held to it, too, but given 10 seconds at least.
         retries: how often a call that failed is run again. 0: no call is ever started twice.
-        memory_limit: bytes (or "2 GiB") of one worker; the call that exceeds it is ended.
+        memory_limit: bytes, or words as "2 GiB", that a worker may hold, looked at every 0.1 s; the call that exceeds
+            them is ended. None: no limit.
         name: shown by `repr`.
+
+    Raises:
+        ValueError, TypeError: an argument is not what it should be.
+        RecursionError: eight pools within each other, as a module has that makes one while it is imported.
 
     No `if __name__ == "__main__"` is needed, and lambdas and closures work.
 

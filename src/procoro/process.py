@@ -154,7 +154,7 @@ class Process:
             wake(awaiting)
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the process has ended, or for `timeout` seconds."""
+        """Wait until the process has ended, or for `timeout` seconds (None: as long as it takes)."""
         self._started("join").wait(timeout)
 
     def is_alive(self) -> bool:
@@ -166,11 +166,11 @@ class Process:
         return self._child is not None and not self._child.has_ended()
 
     def terminate(self) -> None:
-        """End it by SIGTERM."""
+        """End it by SIGTERM; it may have a handler for that. AssertionError: it has not been started."""
         self._started("terminate").send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it by SIGKILL."""
+        """End it by SIGKILL. AssertionError: it has not been started."""
         self._started("kill").send_signal(signal.SIGKILL)
 
     def close(self) -> None:

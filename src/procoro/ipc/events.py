@@ -121,7 +121,11 @@ class Condition(Acquired, Shared):
         return self._inner._acquiring(deadline)
 
     def release(self) -> None:
-        """Let the lock go."""
+        """Let the lock go.
+
+        Raises:
+            procoro.errors.NotHeld: it is not held here.
+        """
         self._inner.release()
 
     def _check(self) -> None:
@@ -130,7 +134,11 @@ class Condition(Acquired, Shared):
             raise NotHeld(f"{self!r}: acquire it before you wait or notify")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Let the lock go, wait until notified or for `timeout` seconds, and take the lock again; notified?"""
+        """Let the lock go, wait until notified or for `timeout` seconds, and take the lock again; notified?
+
+        Raises:
+            procoro.errors.NotHeld: the lock is not held here.
+        """
         self._check()
         return sleep_until(self._waiting(deadline_of(timeout)))
 
@@ -140,7 +148,11 @@ class Condition(Acquired, Shared):
         return await wait(self._waiting(deadline_of(timeout)))
 
     def wait_for(self, predicate: Callable[[], T], timeout: float | None = None) -> T:
-        """Wait until `predicate()` is true, looking each time one is notified; its last answer."""
+        """Wait until `predicate()` is true, looking each time one is notified; its last answer.
+
+        Raises:
+            procoro.errors.NotHeld: the lock is not held here.
+        """
         self._check()
         return sleep_until(self._waiting_for(predicate, deadline_of(timeout)))
 
@@ -222,13 +234,17 @@ class Condition(Acquired, Shared):
         return notified
 
     def notify(self, n: int = 1) -> None:
-        """Wake up to `n` of those who wait."""
+        """Wake up to `n` of those who wait, who go on when the lock is let go.
+
+        Raises:
+            procoro.errors.NotHeld: the lock is not held here.
+        """
         n = arguments.count("n", n, 0)
         self._check()
         self._notify(n)
 
     def notify_all(self) -> None:
-        """Wake all who wait."""
+        """Wake all who wait, as `notify`."""
         self._check()
         self._notify(sys.maxsize)
 

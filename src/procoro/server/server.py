@@ -56,7 +56,8 @@ def serve(
     Args:
         handler: called for each connection: `async def handler(conn)`, with a `Connection`; or a plain function with an
             ordinary socket, in a greenlet of its own.
-        host, port: where to listen: a name or address, several, or None for all of this machine. TCP_NODELAY is set.
+        host, port: where to listen: a name or address, several, or None for all of this machine; port 0 is any that
+            is free, None is none, and then there is a `path`. TCP_NODELAY is set.
         path: a Unix socket to listen on, instead or besides.
         processes: workers; None: the cores that this process may use.
         model: "asyncio" or "greenlets"; None: as the handler's kind wants it.
