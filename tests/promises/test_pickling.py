@@ -306,17 +306,69 @@ def test_functions_that_are_defined_within_others(pool: Pool) -> None:
     assert pool.submit(lambda out: out is sys.stdout, sys.stdout).get()
 
 
-def test_a_manager_makes_what_processes_share() -> None:
+def test_a_manager_makes_what_processes_share(script: Script) -> None:
     """What the refusal of a lock or queue says."""
-    with multiprocessing.Manager() as manager, Pool(1) as pool:
-        lock, shared = manager.Lock(), manager.Queue()
+    said = script(
+        """
+        import multiprocessing
+        from procoro import Pool
 
-        def put(x: int, *, lock: Any) -> bool:
-            with lock:
-                shared.put(x)
-            return True
+        with multiprocessing.Manager() as manager, Pool(1) as pool:
+            lock, shared = manager.Lock(), manager.Queue()
 
-        assert pool.submit(put, 1, lock=lock).get(PATIENCE) and shared.get(timeout=PATIENCE) == 1
+            def put(x, *, lock):
+                with lock:
+                    shared.put(x)
+                return True
+
+            print(pool.submit(put, 1, lock=lock).get(), shared.get())
+        """
+    )
+    assert said == "True 1\n"
+
+
+@pytest.mark.parametrize("pool_first", [False, True])
+def test_shared_memory_outlives_the_processes_that_have_looked_at_it(pool_first: bool, script: Script) -> None:
+    said = script(
+        """
+        import sys
+        from multiprocessing.shared_memory import SharedMemory
+        from procoro import Pool, Process
+
+        def look(name):
+            memory = SharedMemory(name)
+            value = memory.buf[0]
+            memory.close()
+            return value
+
+        def make(value):
+            memory = SharedMemory(create=True, size=10)
+            memory.buf[0] = value
+            memory.close()
+            return memory.name
+
+        early = Pool(1) if sys.argv[1] == "True" else None
+        if early: early.apply(abs, (1,))
+        ours = SharedMemory(create=True, size=10)
+        ours.buf[0] = 9
+        with early or Pool(1) as pool:
+            seen, name = [pool.apply(look, (ours.name,))], pool.apply(make, (7,))
+        pool.join()
+        for memory in (ours.name, name):
+            process = Process(target=look, args=(memory,))
+            process.start()
+            seen.append(process.result())
+        with Pool(1, maxtasksperchild=1) as pool:
+            seen += pool.map(look, [ours.name, name, name])
+        print(*seen)
+        theirs = SharedMemory(name)
+        for memory in (ours, theirs):
+            memory.close()
+            memory.unlink()
+        """,
+        pool_first,
+    )
+    assert said == "9 9 7 9 7 7\n"
 
 
 # ------------------------------------------------------------------------------------ what is refused

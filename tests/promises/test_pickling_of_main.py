@@ -723,3 +723,55 @@ def test_new_types_and_parameters_travel(script: Script) -> None:
         """
     )
     assert said == "4.0 3 int | float\nTrue\n('Feet', '__main__', <class 'int'>, 3)\n"
+
+
+def test_what_was_imported_by_name_is_the_modules_own(script: Script) -> None:
+    """Where a copy would be another thing: the methods of hidden objects, the environment, marks, locks."""
+    said = script(
+        """
+        import dataclasses, os, random as module
+        from os import environ
+        from random import choice as choose, random, seed
+        from logging import _lock as LOCK
+        from procoro import Pool
+
+        @dataclasses.dataclass
+        class Point:
+            x: int
+            names: list = dataclasses.field(default_factory=list)
+            y: int = 3
+
+        def draw(_): return random(), choose(range(10**9))
+
+        def draw_seeded(_):
+            seed(5)
+            return module.random()
+
+        def set_in_environment(_):
+            environ["PROCORO_TEST"] = "set"
+            return os.environ.get("PROCORO_TEST")
+
+        def take(_):
+            with LOCK:
+                return "taken"
+
+        def without_default(_):
+            return [field.name for field in dataclasses.fields(Point) if field.default is dataclasses.MISSING]
+
+        def derived(_):
+            @dataclasses.dataclass
+            class Derived(Point):
+                z: int = 5
+            return repr(Derived(1))
+
+        seed(5)
+        expected = random()
+        with Pool(2) as pool:
+            drawn = pool.map(draw, range(100), chunksize=1)
+            assert len(set(drawn)) == 100, "two workers drew the same"
+            assert pool.apply(draw_seeded, (0,)) == expected
+            print(*(pool.apply(one, (0,)) for one in (set_in_environment, take, without_default)))
+            print(pool.apply(derived, (0,)))
+        """
+    )
+    assert said == "set taken ['x', 'names']\nderived.<locals>.Derived(x=1, names=[], y=3, z=5)\n"

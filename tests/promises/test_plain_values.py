@@ -1,13 +1,17 @@
 """Ints, floats and strings come back as they were returned, in whatever company: the record holds them unpickled."""
 
+import builtins
 import enum
+import os
 import random
+import resource
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from procoro import Pool
+from tests.promises.looks import PATIENCE
 
 
 class Colour(enum.IntEnum):
@@ -71,3 +75,29 @@ def test_around_failures(pool: Pool) -> None:
                 next(stream)
         else:
             assert next(stream) == value
+
+
+def a_large_text_without_room_for_a_copy(size: int) -> str:
+    text = "x" * size
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + size // 2, resource.RLIM_INFINITY))
+    return text
+
+
+def test_a_large_text_that_cannot_be_copied_fails_its_call_alone() -> None:
+    with Pool(1) as pool:
+        pid = pool.apply(os.getpid)
+        error = pool.submit(a_large_text_without_room_for_a_copy, 200 << 20).exception(PATIENCE)
+        assert isinstance(error, MemoryError)
+        assert pool.apply(os.getpid) == pid
+
+
+def text_after_a_patch(text: str) -> str:
+    builtins.str = type("str", (str,), {})  # type: ignore[misc]
+    return text
+
+
+def test_a_call_that_patches_what_a_string_is() -> None:
+    with Pool(1) as pool:
+        assert pool.map(text_after_a_patch, ["a", "b"]) == ["a", "b"]

@@ -1,6 +1,8 @@
 """Waits whose turn is over, which are interrupted, copied by a fork, or whose process dies in between."""
 
 import asyncio
+import os
+import subprocess
 import threading
 import time
 from contextlib import suppress
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from procoro import Barrier, Condition, Event, JoinableQueue, Lock
+from procoro import Barrier, Condition, Event, JoinableQueue, Lock, Queue
 from procoro.ipc import shared
 from tests.promises.conftest import Script
 from tests.promises.forks import PATIENCE, Cells, Fork, asleep
@@ -27,6 +29,81 @@ def test_an_event_that_is_set_for_a_moment_wakes_who_waits(fork: Fork) -> None:
     event.clear()
     child.go_on()
     assert child.result() is True and not event.is_set()
+
+
+# ------------------------------------------------------------------------------------------- signal handlers
+
+# Alarms whose handler raises, again and again, while something is done; what then must still be possible
+STORM = """
+    import os, random, signal, sys, time
+    from procoro import Condition, Process, RLock, Semaphore
+
+    def touch(condition):
+        with condition: pass
+
+    armed = False
+    def ring(*_):
+        global armed
+        if armed:
+            armed = False
+            raise TimeoutError
+
+    def interrupt(do, times):
+        global armed
+        for _ in range(times):
+            try:
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, 0.002))
+                    while True:
+                        do()
+                finally:
+                    armed = False
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            except TimeoutError:
+                yield
+
+    signal.signal(signal.SIGALRM, ring)
+"""
+
+
+@pytest.mark.parametrize("made", ["RLock()", "Semaphore(10**6)"])
+def test_a_handler_that_raises_locks_nobody_out(made: str, script: Script) -> None:
+    """Also where it is called as the lock is just being let go."""
+    code = (
+        STORM
+        + f"""
+    lock = {made}
+
+    def use():
+        with lock: pass
+
+    for _ in interrupt(use, 500):
+        assert lock.acquire(timeout=10), "nobody could let it go any more"
+        lock.release()
+    """
+    )
+    assert script(code) == ""
+
+
+def test_a_handler_that_raises_leaves_no_wait_behind(script: Script) -> None:
+    code = (
+        STORM
+        + """
+    condition = Condition()
+    other = Process(target=touch, args=(condition,))
+    other.start()
+    other.join()
+
+    def wait():
+        with condition: condition.wait(0.0003)
+
+    for _ in interrupt(wait, 1000):
+        assert not list(condition._table.entries()), "it would swallow a notification"
+        while condition._inner._mutex.held: condition.release()  # it came as that was let go
+    """
+    )
+    assert script(code) == ""
 
 
 # -------------------------------------------------------------------------------------------------- conditions
@@ -138,6 +215,55 @@ def test_who_is_cancelled_when_its_turn_is_over_breaks_nothing(end: str, run: Ru
         assert len(list(barrier._table.entries())) == 1, "this process holds it"
 
     run(main())
+
+
+def reaches(barrier: Barrier) -> int:
+    return barrier.wait(PATIENCE)
+
+
+def test_a_barrier_is_whole_when_it_was_reset_after_a_death(fork: Fork) -> None:
+    barrier = Barrier(2)
+    dead = fork(reaches, barrier)
+    asleep(dead)
+    dead.kill()
+    barrier.reset()
+    assert {child.result() for child in [fork(reaches, barrier) for _ in range(2)]} == {0, 1}
+
+
+def test_a_child_that_becomes_another_program_is_no_party(fork: Fork) -> None:
+    barrier = Barrier(2)
+    waiting = fork(reaches, barrier)
+    asleep(waiting)
+    subprocess.run(["true"], preexec_fn=lambda: None, check=True)
+    with pytest.raises(AssertionError, match="has not ended"):
+        waiting.result(2.5)  # it looks about its neighbours each second
+    assert {barrier.wait(PATIENCE), waiting.result()} == {0, 1}
+
+
+@pytest.mark.parametrize("how", ["fork", "preexec_fn"])
+def test_a_barriers_action_may_wait_for_a_child(how: str, fork: Fork) -> None:
+    def act() -> None:
+        if how == "preexec_fn":
+            subprocess.run(["true"], preexec_fn=lambda: None, check=True)
+        elif (child := os.fork()) == 0:
+            os._exit(0)
+        else:
+            os.waitpid(child, 0)
+
+    barrier = Barrier(2, act)
+    assert {child.result() for child in [fork(reaches, barrier) for _ in range(2)]} == {0, 1}
+
+
+def test_what_threads_alone_use_is_not_abandoned_when_a_program_was_started() -> None:
+    queue: Queue[str] = Queue()
+    got: list[str] = []
+    thread = threading.Thread(target=lambda: got.append(queue.get()))
+    thread.start()
+    subprocess.run(["true"], preexec_fn=lambda: None, check=True)
+    time.sleep(1.5)  # who waits looks about each second
+    queue.put("item")
+    thread.join(PATIENCE)
+    assert got == ["item"]
 
 
 def test_a_barriers_action_may_reset_it() -> None:

@@ -169,30 +169,33 @@ class Condition(Acquired, Shared):
 
     def _waiting(self, deadline: float | None) -> Waiting[bool]:
         lock, table = self._inner, self._table
-        self._words[self._TICKETS] += 1  # tells the oldest
-        entry = table.add(WAITS, self._words[self._TICKETS])
+        count, turn = lock._times(), lock._mutex.turn
         interrupted: BaseException | None = None
+        over = notified = False
         with Sleeper(self._bell, deadline) as sleeper:
-            count = lock._release_all()
-            held = False
-            while True:  # who is interrupted, a second time too, has the lock again when that is told
+            self._words[self._TICKETS] += 1  # tells the oldest
+            entry = table.add(WAITS, self._words[self._TICKETS])
+            while entry >= 0:  # who is interrupted, a second time too, has the lock again when that is told
                 try:
-                    if not held:
-                        if interrupted is None:
-                            yield from self._sleeping(sleeper, entry)
-                        yield from lock._acquiring(None)
-                        held = True
-                    if interrupted is not None or sleeper.late or self._inherits(entry):
-                        break
-                    held = False
-                    lock._release_all()
+                    while entry >= 0:  # within: a handler may raise as it goes round
+                        if not lock._mutex.is_still_held(turn):
+                            if interrupted is None:
+                                yield from self._sleeping(sleeper, entry)
+                            yield from lock._acquiring(None)
+                            turn = lock._mutex.turn
+                            over = sleeper.late or self._inherits(entry)
+                        if over or interrupted is not None:
+                            notified = notified or (table is self._table and table.value(entry) == NOTIFIED)
+                            self._leave(table, entry)
+                            lock._restore(count)
+                            entry = -1
+                        else:
+                            lock._release_all()
                 except GeneratorExit:  # its loop is closed: it never goes on
                     self._leave(table, entry)
                     raise
                 except BaseException as error:
                     interrupted = error
-            notified = self._leave(table, entry)
-            lock._restore(count)
         if interrupted is not None:
             if notified:  # it is for somebody else then
                 self._notify(1)
@@ -224,14 +227,13 @@ class Condition(Acquired, Shared):
                 self._words[self._NOTIFIEDS] -= 1
         return self._table.value(entry) == NOTIFIED
 
-    def _leave(self, table: Table, entry: int) -> bool:
-        """It waits no more; had it been notified?"""
+    def _leave(self, table: Table, entry: int) -> None:
+        """It waits no more."""
         if table is not self._table:  # this is the copy of a wait, in a child that was forked
-            return False
+            return
         notified = table.value(entry) == NOTIFIED
         table.remove(entry)
         self._words[self._NOTIFIEDS] = max(0, self._words[self._NOTIFIEDS] - notified)  # not always under the lock
-        return notified
 
     def notify(self, n: int = 1) -> None:
         """Wake up to `n` of those who wait, who go on when the lock is let go.
@@ -266,7 +268,10 @@ class Condition(Acquired, Shared):
 
 
 class Barrier(Guarded):
-    """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it."""
+    """`parties` wait for each other. As `threading.Barrier`; a party that dies breaks it.
+
+    A party is every process that has it, whether it has been here or not; one that ends well is missed by nobody.
+    """
 
     _PARTIES, _TURN, _BROKEN, _MEMBERS = range(Guarded._FIRST, Guarded._FIRST + 4)
     _acting = 0  # the thread of this process in which the action runs
@@ -284,11 +289,22 @@ class Barrier(Guarded):
     def _prepare(self) -> None:
         super()._prepare()
         self._table = Table(self._words, self._MEMBERS)
-        self._lock()
-        try:
-            self._own.goodbye = partial(self._table.remove, self._table.add(self._MEMBER))
-        finally:
-            self._mutex.release()
+        self._own.goodbye = None  # in a child that was forked, it is the parent's
+
+    def _take_part(self) -> None:
+        self._under_mutex(self._become_a_member)
+
+    def _forked(self) -> None:
+        super()._forked()
+        # Who has the mutex may be in its action, and that may wait for us: then we join when we come.
+        if self._file >= 0 and self._mutex.acquire_at_once():
+            try:
+                self._become_a_member()
+            finally:
+                self._mutex.release()
+
+    def _become_a_member(self) -> None:
+        self._own.goodbye = partial(self._table.remove, self._table.add(self._MEMBER))
 
     def _parts(self) -> tuple[Any, ...]:
         return self._action, self._timeout
@@ -334,6 +350,8 @@ class Barrier(Guarded):
         with Sleeper(self._bell, deadline) as sleeper:
             yield from self._locking()
             try:
+                if self._own.goodbye is None:
+                    self._become_a_member()
                 self._look()
                 turn = self._words[self._TURN]
                 number = len(self._waiters())
@@ -445,6 +463,8 @@ class Barrier(Guarded):
             self._mutex.release()
 
     def _reset_now(self) -> None:
+        for dead in self._table.dead():
+            self._table.remove(dead)
         waiting = self._waiters()
         self._ring()
         for entry in waiting:

@@ -115,9 +115,13 @@ class Lock(Acquired, Shared):
         """Is it held, by anyone?"""
         return self._mutex.is_held()
 
-    def _release_all(self) -> int:
-        self.release()
+    def _times(self) -> int:
+        """How often it is held."""
         return 1
+
+    def _release_all(self) -> None:
+        """Let it go, however often it is held."""
+        self.release()
 
     def _restore(self, count: int) -> None:
         """Be held as often as before `_release_all`."""
@@ -154,9 +158,10 @@ class RLock(Lock):
         return True
 
     def _acquiring(self, deadline: float | None) -> Waiting[bool]:
+        me = current()  # before: behind a call, a signal handler may raise
         if not (yield from self._mutex.acquiring(deadline)):
             return False
-        self._holder, self._count = current(), 1
+        self._holder, self._count = me, 1
         return True
 
     def release(self) -> None:
@@ -169,13 +174,19 @@ class RLock(Lock):
             raise NotHeld(f"{self!r} is released by a thread or task that does not hold it: only its holder may")
         self._count -= 1
         if not self._count:
-            self._holder = None
-            self._mutex.release()
+            self._holder, turn = None, self._mutex.turn
+            try:
+                self._mutex.release()
+            except BaseException:
+                self._mutex.release_after_all(turn)
+                raise
 
-    def _release_all(self) -> int:
-        count, self._count = self._count, 1
+    def _times(self) -> int:
+        return self._count
+
+    def _release_all(self) -> None:
+        self._count = 1
         self.release()
-        return count
 
     def _restore(self, count: int) -> None:
         self._count = count
@@ -290,21 +301,31 @@ class Semaphore(Acquired, Guarded):
     def _at_once(self) -> bool:
         if not self._mutex.acquire_at_once():
             return False
+        turn = self._mutex.turn
         try:
             return self._take()
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except BaseException:
+                self._mutex.release_after_all(turn)
+                raise
 
     def _acquiring_now(self) -> Waiting[bool]:
         """If somebody is just taking or giving one, wait for that: it takes microseconds, if he is not stopped."""
         if not (yield from self._locking(deadline_of(STOPPED))):
             return False
+        turn = self._mutex.turn
         try:
             if self._free() <= 0:
                 self._bury()
             return self._take()
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except BaseException:
+                self._mutex.release_after_all(turn)
+                raise
 
     def _acquiring(self, deadline: float | None) -> Waiting[bool]:
         table = self._table
@@ -320,6 +341,7 @@ class Semaphore(Acquired, Guarded):
                 dead = table.dead()
                 if not (yield from self._locking(deadline)):
                     return False
+                turn = self._mutex.turn
                 try:
                     if dead:
                         self._bury()
@@ -329,13 +351,18 @@ class Semaphore(Acquired, Guarded):
                         return False
                     news = self._will_sleep()
                 finally:
-                    self._mutex.release()
+                    try:
+                        self._mutex.release()
+                    except BaseException:
+                        self._mutex.release_after_all(turn)
+                        raise
                 if sleeper.watch({table.pid(entry) for entry in table.entries()}):
                     yield from self._sleeping(sleeper, news)
 
     def release(self) -> None:
         """Give a permit back."""
         interrupted = self._mutex.acquire_surely()
+        turn = self._mutex.turn
         try:
             entry = self._to_release()
             self._ring()
@@ -344,7 +371,11 @@ class Semaphore(Acquired, Guarded):
             else:
                 self._table.set(entry, self._table.value(entry) - 1)
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except BaseException:
+                self._mutex.release_after_all(turn)
+                raise
         if interrupted is not None:
             raise interrupted
 
@@ -355,11 +386,16 @@ class Semaphore(Acquired, Guarded):
     def get_value(self) -> int:
         """How many permits are free now."""
         self._lock()
+        turn = self._mutex.turn
         try:
             self._bury()
             return max(0, self._free())
         finally:
-            self._mutex.release()
+            try:
+                self._mutex.release()
+            except BaseException:
+                self._mutex.release_after_all(turn)
+                raise
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key:x} free={self.get_value()}>"

@@ -53,6 +53,7 @@ class Mutex:
         "former",
         "held",
         "lines",
+        "turn",
     )
 
     def __init__(self, owner: Shared, byte: int | None, word: int) -> None:
@@ -64,6 +65,7 @@ class Mutex:
         self._biased = False
         self._revoked = False  # nobody has a bias, or ever will
         self.held = False  # by this process
+        self.turn = 0  # how often this process has taken it, or tried to
         self.former = 0  # pid of who held it before, if it died holding it
 
     def _use(self, file: int) -> None:
@@ -81,6 +83,7 @@ class Mutex:
             return False
         # From the test to here nothing is called, so no other thread of ours, and no signal, can come between.
         self.held = True
+        self.turn += 1
         words = self._words
         if self._biased:
             words[WITHIN] = 1
@@ -186,6 +189,15 @@ class Mutex:
             if self.lines:
                 self.lines.call()
 
+    def is_still_held(self, turn: int) -> bool:
+        """Is it held as it was in that turn? Else it has been let go since."""
+        return self.held and self.turn == turn
+
+    def release_after_all(self, turn: int) -> None:
+        """`release` was interrupted, perhaps by a signal handler before it had begun: let it go if it has not been."""
+        if self.is_still_held(turn):
+            self.release()
+
     def _wake(self) -> None:
         """Ring once for each time that somebody lies down to sleep: it is heard 50 µs later."""
         sleep = self._words[SLEEP]
@@ -198,21 +210,28 @@ class Mutex:
         for _ in range(0 if self.held or self.lines else SPINS):
             if not words[HOLDER] and self.acquire_at_once():
                 return True
-        with Place(self.lines, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
-            yield from place.coming_first()
-            while True:
-                if self.held and place.is_taken:  # another of ours has it, who will call us
-                    if place.late:
+        turn = 0  # in which it is ours
+        try:
+            with Place(self.lines, deadline) as place, Sleeper(self._bell, deadline) as sleeper:
+                yield from place.coming_first()
+                while True:
+                    if self.held and place.is_taken:  # another of ours has it, who will call us
+                        if place.late:
+                            return False
+                        yield place
+                        continue
+                    words[SLEEP] = (monotonic_ns() << PID_BITS | shared.pid) & REVOKED
+                    if self.acquire_at_once():
+                        turn = self.turn
+                        place.calls_next = False  # `release` does
+                        return True
+                    if sleeper.late:
                         return False
-                    yield place
-                    continue
-                words[SLEEP] = (monotonic_ns() << PID_BITS | shared.pid) & REVOKED
-                if self.acquire_at_once():
-                    place.calls_next = False  # `release` does
-                    return True
-                if sleeper.late:
-                    return False
-                holder = words[HOLDER] or (words[OWNER] if words[WITHIN] else 0)
-                if not (holder and sleeper.watch((holder,))):
-                    sleeper.within(BRIEFLY)  # it has not yet said who it is, or is just dying
-                yield sleeper
+                    holder = words[HOLDER] or (words[OWNER] if words[WITHIN] else 0)
+                    if not (holder and sleeper.watch((holder,))):
+                        sleeper.within(BRIEFLY)  # it has not yet said who it is, or is just dying
+                    yield sleeper
+        except BaseException:  # of a signal handler, when we had it
+            if turn:
+                self.release_after_all(turn)
+            raise

@@ -109,6 +109,7 @@ class Shared:
         self._here[self.key] = self
         self.awaited_by = weakref.WeakSet()
         self._prepare()
+        self._take_part()
 
     def _hold(self) -> None:
         self._own = Descriptors()
@@ -134,6 +135,9 @@ class Shared:
 
     def _prepare(self) -> None:
         """Make what this process keeps of it for itself."""
+
+    def _take_part(self) -> None:
+        """This process has made it, or was sent it."""
 
     # ---- travelling
 
@@ -179,6 +183,7 @@ class Shared:
         self.awaited_by = weakref.WeakSet()
         self._join_parts(*parts)
         self._prepare()
+        self._take_part()
         return self
 
     def _join_parts(self, *parts: Any) -> None:
@@ -252,6 +257,7 @@ pid, started = os.getpid(), kernel.started(os.getpid())
 
 
 _lock = threading.RLock()  # of what is here, also while this process forks
+_becomes_another = False  # does the child that is just forked?
 _forking: list[Shared] = []  # held until the fork is over: another thread may let them go meanwhile
 
 
@@ -261,8 +267,11 @@ def _all() -> list[Shared]:
 
 
 def _before() -> None:
+    global _becomes_another
     _lock.acquire()
-    _forking[:] = _all()
+    # A child that runs a `preexec_fn`, and then another program: it is no holder, and its end says nothing.
+    _becomes_another = sys._getframe(1).f_globals.get("__name__") == "subprocess"
+    _forking[:] = [] if _becomes_another else _all()
     for one in _forking:
         one._before_fork()
 
@@ -279,6 +288,9 @@ def _in_parent() -> None:
 def _in_child() -> None:
     global pid, started
     pid = os.getpid()
+    if _becomes_another:
+        _lock.release()
+        return
     try:
         started = kernel.started(pid)
     except OSError:  # no descriptor is free

@@ -321,31 +321,36 @@ def may_block() -> bool:
 def sleep_until(waiting: Waiting[T]) -> T:
     """Run it, and block while it sleeps."""
     error: BaseException | None = None
-    try:
-        while True:
-            # It may have something to wait for, too, before an interrupt goes on its way: a lock to take again.
-            sleeper = next(waiting) if error is None else waiting.throw(error)
-            error = None
-            try:
+    while True:
+        try:
+            while True:  # within: a handler may raise as it goes round
+                # It may have something to wait for, too, before an interrupt goes on its way: a lock to take again.
+                sleeper = next(waiting) if error is None else waiting.throw(error)
+                error = None
                 sleeper.sleep()
-            except BaseException as interrupt:
-                error = interrupt
-    except StopIteration as end:
-        value: T = end.value
-        return value
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        except BaseException as interrupt:
+            if getattr(waiting, "gi_frame", None) is None:  # its own, or it has ended by that
+                raise
+            error = interrupt
 
 
 async def wait(waiting: Waiting[T]) -> T:
     """Run it, and let others run while it sleeps."""
     error: BaseException | None = None
-    try:
-        while True:
-            sleeper = next(waiting) if error is None else waiting.throw(error)
-            error = None
-            try:
+    while True:
+        try:
+            while True:  # within: a handler may raise as it goes round
+                # It may have something to wait for, too, before an interrupt goes on its way: a lock to take again.
+                sleeper = next(waiting) if error is None else waiting.throw(error)
+                error = None
                 await sleeper.asleep()
-            except BaseException as interrupt:
-                error = interrupt
-    except StopIteration as end:
-        value: T = end.value
-        return value
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        except BaseException as interrupt:
+            if getattr(waiting, "gi_frame", None) is None:  # its own, or it has ended by that
+                raise
+            error = interrupt

@@ -32,6 +32,14 @@ OF_AN_ENUM = frozenset(
     | {"_unhashable_values_", "_unhashable_values_map_", "_hashable_values_", "_inverted_"}
 )
 
+# What `__main__` has imported of a module by name, where a copy would be another thing: `random.random`, for one, is
+# the method of an object that nobody sees, and workers with copies of it would all draw the same numbers.
+METHODS = (types.MethodType, types.BuiltinMethodType)
+ONE_OF_ITS_KIND = frozenset(
+    {"builtins.object", "os._Environ"}
+    | {f"dataclasses.{name}" for name in ("_MISSING_TYPE", "_KW_ONLY_TYPE", "_HAS_DEFAULT_FACTORY_CLASS")}
+)
+
 # These would arrive, and be of no use: what they stand for stays behind.
 LEFT_BEHIND = frozenset(
     {"multiprocessing.connection.Connection", "ctypes.CDLL", "ctypes.PyDLL"}
@@ -55,6 +63,10 @@ def reduce(obj: Any) -> Any:
     reducer = REDUCERS.get(kind)
     if reducer is not None:
         return reducer(obj)
+    if kind in METHODS and _is_of_a_hidden_object(obj):
+        return by_place(obj, obj.__name__)
+    if f"{kind.__module__}.{kind.__qualname__}" in ONE_OF_ITS_KIND:
+        return by_place(obj)
     if f"{kind.__module__}.{kind.__qualname__}" in LEFT_BEHIND:
         raise pickle.PicklingError(f"a {kind.__name__} lives in one process")
     if isinstance(obj, enum.Enum) and kind.__reduce_ex__ is enum.Enum.__reduce_ex__:
@@ -66,6 +78,23 @@ def reduce(obj: Any) -> Any:
     if isinstance(reduced, str) and twin.find(reduced) is not obj:
         return by_value(obj)
     return reduced
+
+
+def _is_of_a_hidden_object(method: Any) -> bool:
+    of = method.__self__
+    return not (isinstance(of, (types.ModuleType, type, types.NoneType)) or type(of).__module__ in twin.MAIN)
+
+
+def by_place(obj: Any, name: str | None = None) -> Any:
+    """How to find what stands in a module; None: it does not. `name`: it is looked for under that alone."""
+    for module in list(sys.modules.values()):
+        if type(module) is not types.ModuleType or module.__name__ in twin.MAIN or module.__spec__ is None:
+            continue
+        names = vars(module)
+        found = [name] if name is not None else [one for one, value in list(names.items()) if value is obj]
+        if found and names.get(found[0]) is obj:
+            return getattr, (module, found[0])
+    return None
 
 
 def by_value(obj: Any) -> Any:

@@ -309,7 +309,7 @@ class Packer:
             return None
         last, self._drawn[name] = self._drawn.get(name), version
         with handles.collecting() as found:
-            data, names = dumps(value, defining=name)
+            data, names = _dumps_global(name, value)
         before = self._known.get(name)
         if before is not None and before.mark == _mark(data) and before.version == last:  # nobody has come between
             version = self._drawn[name] = last
@@ -318,6 +318,28 @@ class Packer:
         if before is None or before.version <= version:
             self._known[name] = known
         return known
+
+
+def _dumps_global(name: str, value: object) -> tuple[bytes, set[str]]:
+    try:
+        return dumps(value, defining=name)
+    except Exception:
+        from procoro.wire.reducers import by_place
+
+        place = by_place(value)  # a lock or a context variable, say, that `__main__` has from a module
+        if place is None:
+            raise
+        return dumps(Placed(*place[1]))
+
+
+class Placed:
+    """Stands for what a module has under a name."""
+
+    def __init__(self, module: types.ModuleType, name: str) -> None:
+        self._place = module, name
+
+    def __reduce__(self) -> Any:
+        return getattr, self._place
 
 
 def dumps(

@@ -34,7 +34,7 @@ AWAKE = 0.0002
 
 def run(fds: list[int]) -> int:
     """The life of a worker, from its start request to its end; its exit code."""
-    end_fd, record_fd, library_fd, state_fd, stdout, stderr = fds
+    end_fd, record_fd, library_fd, state_fd, stdout, stderr, *tracker = fds
     end = channel.adopt(end_fd)
     printed: list[bool] = []
     streams = output.open_streams(stdout, stderr, printed)
@@ -44,6 +44,7 @@ def run(fds: list[int]) -> int:
     for fd in (stdout, stderr):
         os.close(fd)
     logging = state.put_on(caller)
+    state.use_tracker(tracker)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # blocked in the template
     output.ForwardLogging(end, logging)
     worker = Worker(end, record.Record(record_fd), Reader(library_fd), streams, printed, model, places)

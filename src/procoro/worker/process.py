@@ -34,12 +34,13 @@ current: Any = None  # the `Process` that runs here, where it is an instance of 
 
 def run(fds: list[int]) -> int:
     """The life of the process, from its start request to its end; its exit code."""
-    end_fd, stdout, stderr = fds
+    end_fd, stdout, stderr, *tracker = fds
     end = channel.adopt(end_fd)
     streams = output.open_streams(stdout, stderr, [True])
     for fd in (stdout, stderr):
         os.close(fd)
     logging = state.Ahead.complete()
+    state.use_tracker(tracker)
     output.ForwardLogging(end, logging)
     if TERMINATION != signals.SIG_DFL:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)

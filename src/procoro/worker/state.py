@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 from procoro import kernel
 from procoro.wire import twin
 
+TRACKER = "multiprocessing.resource_tracker"
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 MAIN_NAMES = ("__file__", "__package__", "__doc__")
 DEEPEST = 8  # pools within each other: more are no plan, but a module that makes a pool and is imported by its workers
@@ -301,6 +302,29 @@ def _put_on_the_rest(state: dict[str, Any]) -> Logging:
 def set_environment(variables: dict[str, str]) -> None:
     """As an initializer. Here, where nothing is imported: some libraries look at these when they are."""
     os.environ.update(variables)
+
+
+def tracker() -> list[int]:
+    """The descriptor of `multiprocessing`'s tracker, which removes shared memory when this program ends, in a list.
+
+    Whoever is not given it starts one of its own, and all shared memory that it has looked at is gone with it. Empty:
+    there is none, and nobody has imported what would need one.
+    """
+    found: Any = sys.modules.get(TRACKER)
+    if found is None or not hasattr(found, "getfd"):  # another thread may just be importing it
+        return []
+    if "multiprocessing.shared_memory" in sys.modules:
+        return [found.getfd()]
+    fd = found._resource_tracker._fd
+    return [] if fd is None else [fd]
+
+
+def use_tracker(given: list[int]) -> None:
+    """As a process that `multiprocessing` has spawned does. `given`: as `tracker` in the caller."""
+    for fd in given:
+        from multiprocessing import resource_tracker
+
+        resource_tracker._resource_tracker._fd = fd  # type: ignore[attr-defined]
 
 
 def _put_on_authkey(key: bytes) -> None:

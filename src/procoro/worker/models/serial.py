@@ -51,24 +51,25 @@ def run(worker: Worker, span: Span) -> int:
             if not at and type(value) in PLAIN:
                 plain = type(value)
                 cell = tag | PLAIN[plain] << END_BITS
-                if plain is not str:
+                if PLAIN[plain] in FORMATS:
                     numbers = memory.numbers[slot].cast(FORMATS[PLAIN[plain]])
             if type(value) is not plain:
                 plain = None
-            elif plain is str:
-                try:
-                    kind, body = TEXT, (value + "\0").encode()
-                except UnicodeEncodeError:  # half a surrogate pair
-                    pass
-                if not 0 < len(body) <= BIG or position + len(body) > room or "\0" in value:
-                    kind, body, plain = VALUE, b"", None
-            else:
+            elif numbers is not None:
                 if printed:
                     worker.flush()
                 try:
                     numbers[at] = value
                 except ValueError:  # more than 64 bits
                     plain = None
+            else:
+                if len(value) < BIG:  # else it would be copied twice in vain
+                    try:
+                        kind, body = TEXT, (value + "\0").encode()
+                    except Exception:  # half a surrogate pair, or no memory
+                        pass
+                if not 0 < len(body) <= BIG or position + len(body) > room or "\0" in value:
+                    kind, body, plain = VALUE, b"", None
             if plain is None:
                 try:
                     if not big:
