@@ -21,7 +21,7 @@ def cores() -> int:
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for folder in _cgroups("cpu"):
         try:
-            with open(f"{folder}/cpu.max") as file:
+            with open(f"{folder}/cpu.max", encoding="ascii") as file:
                 quota, period = file.read().split()
         except OSError:  # v1
             quota, period = f"{_number(f'{folder}/cpu.cfs_quota_us')}", f"{_number(f'{folder}/cpu.cfs_period_us')}"
@@ -65,7 +65,7 @@ def _memory_limits(when: int) -> list[tuple[str, int]]:
 def _cached(folder: str) -> int:
     """Bytes of files in memory: they count as used by the cgroup, and are dropped when others need the room."""
     try:
-        with open(f"{folder}/memory.stat") as file:
+        with open(f"{folder}/memory.stat", encoding="ascii") as file:
             stat = dict(line.split() for line in file)
     except OSError:
         return 0
@@ -83,7 +83,10 @@ def _cgroups(controller: str) -> list[str]:
 
 @functools.cache
 def _cgroups_at_first(controller: str) -> list[str]:
-    with open("/proc/self/cgroup") as groups, open("/proc/self/mountinfo") as mounts:
+    with (
+        open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as groups,
+        open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts,
+    ):
         return cgroup_folders(controller, groups.read(), mounts.read())
 
 

@@ -269,3 +269,39 @@ def test_except_finds_the_programs_own_class(script: Script) -> None:
         """
     )
     assert said == "7: no 7\n" * 3
+
+
+@pytest.mark.parametrize("model", ["serial", "threads", "greenlets"])
+def test_an_http_error_tells_its_status(model: str, script: Script) -> None:
+    """It holds a connection, which cannot travel; who asks for its code does not want that."""
+    said = script(
+        """
+        import sys, threading
+        from http.server import BaseHTTPRequestHandler, HTTPServer
+        from urllib.error import HTTPError
+        from urllib.request import urlopen
+        from procoro import Pool
+
+        class Absent(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_error(404, "no such page")
+            def log_message(self, *_): pass
+
+        def fetch(url):
+            with urlopen(url) as answer:
+                return answer.read()
+
+        server = HTTPServer(("127.0.0.1", 0), Absent)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Pool(1, model=sys.argv[1]) as pool:
+            url = f"http://127.0.0.1:{server.server_port}/page"
+            try:
+                pool.apply(fetch, (url,))
+            except HTTPError as error:
+                print(error.code, error.reason, error.url == url, error.headers["Connection"], error.read())
+        server.shutdown()
+        server.server_close()
+        """,
+        model,
+    )
+    assert said == "404 no such page True close b''\n"

@@ -106,7 +106,7 @@ class TemplateProcess:
         if self.pid:
             try:
                 os.kill(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
+            except (ProcessLookupError, PermissionError):  # we have given rights up: the lifeline ends it
                 pass
             self._reap()
 

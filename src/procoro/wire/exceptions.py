@@ -7,6 +7,7 @@ again. Causes, contexts and the members of a group travel each by itself: one th
 from __future__ import annotations
 
 import copyreg
+import io
 import os
 import pickle
 from functools import partial
@@ -133,6 +134,8 @@ def as_data(error: BaseException) -> ExceptionAsData:
 def _pack_exception(error: BaseException) -> bytes | None:
     """Itself, pickled; None if it cannot travel, or not be rebuilt: then its text will have to do."""
     kind = type(error)
+    if (kind.__module__, kind.__qualname__) == ("urllib.error", "HTTPError"):
+        return _pack(lambda: _WithoutAnswer(error))
     if kind.__module__ == "builtins" or _says_how(kind):
         data = _pack(lambda: error)
         if data is not None:
@@ -157,6 +160,18 @@ def _says_how(kind: type[BaseException]) -> bool:
     """Does the class, or one that it inherits from, say how it is pickled?"""
     own = [one for one in kind.__mro__ if one.__module__ != "builtins"]
     return any(one.__dict__.keys() & {"__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"} for one in own)
+
+
+class _WithoutAnswer:
+    """urllib's HTTPError, which holds the connection that the answer comes by: that stays, and there is nothing to
+    read."""
+
+    def __init__(self, error: Any) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        error = self.error
+        return type(error), (error.filename, error.code, error.msg, error.hdrs, io.BytesIO())
 
 
 class _Bare:

@@ -49,6 +49,7 @@ def capture() -> bytes:
         "authkey": _authkey(),
         "dont_write_bytecode": sys.dont_write_bytecode,
         "recursion": sys.getrecursionlimit(),
+        "digits": sys.get_int_max_str_digits(),
         "warnings": _warnings(),
     }
     return pickle.dumps(state, 5)
@@ -265,6 +266,7 @@ def _put_on_what_is_plain(state: dict[str, Any]) -> None:
 
 def _put_on_the_rest(state: dict[str, Any]) -> Logging:
     sys.setrecursionlimit(state["recursion"])  # not in the template, which would have to live with it
+    sys.set_int_max_str_digits(state["digits"])
     if state["cwd"] is not None:  # nor this: there may be another directory of this name by then
         try:
             os.chdir(state["cwd"])
