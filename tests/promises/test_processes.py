@@ -24,6 +24,8 @@ import psutil
 import pytest
 
 from procoro import Pool, Process, active_children, current_process, errors, parent_process
+from procoro.crank import Crank
+from procoro.engines.template import TemplateProcess
 from procoro.wire import channel
 from tests.gate import Gate
 from tests.promises import alone, calls
@@ -286,6 +288,29 @@ def test_a_killed_template_takes_nobody_along(gate: Gate) -> None:
     gate.open()
     assert value.result(PATIENCE) == 5
     assert (value.exitcode, death.exitcode) == (0, 255), "what nobody could learn, as in multiprocessing"
+
+
+def test_a_template_that_is_found_dead_while_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that asks hears of it a moment after procoro's own."""
+    assert started(calls.double, 1).result(PATIENCE) == 2
+    asked, send, go_on = TemplateProcess._current[False], channel.send, threading.Event()
+
+    def send_late(*args: Any) -> None:
+        try:
+            send(*args)
+        except OSError:
+            go_on.set()
+            wait_until(lambda: not asked._waiting, "procoro's thread has found it")
+            raise
+
+    monkeypatch.setattr(channel, "send", send_late)
+    crank = Crank._current
+    assert crank is not None
+    crank.post(lambda: go_on.wait(PATIENCE))
+    killed = template()
+    killed.kill()
+    wait_until(lambda: killed.status() == psutil.STATUS_ZOMBIE, "it is dead")
+    assert started(calls.double, 2).result(PATIENCE) == 4, "from another one"
 
 
 def test_a_template_that_is_killed_while_a_start_waits_for_it() -> None:

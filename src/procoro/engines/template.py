@@ -160,7 +160,7 @@ class TemplateProcess:
         try:
             channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], fds)
         except BaseException:
-            del self._waiting[ticket]
+            self._waiting.pop(ticket, None)  # that it is dead may have been found meanwhile
             raise
 
     def send_signal(self, pid: int, pidfd: int, number: int) -> None:
