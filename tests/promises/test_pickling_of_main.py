@@ -725,6 +725,28 @@ def test_new_types_and_parameters_travel(script: Script) -> None:
     assert said == "4.0 3 int | float\nTrue\n('Feet', '__main__', <class 'int'>, 3)\n"
 
 
+def test_what_a_session_has_shown_last_is_no_modules_own(script: Script) -> None:
+    """It stands in `builtins`, as `_`, of this process alone."""
+    said = script(
+        """
+        import builtins, threading
+        from procoro import Pool, errors
+
+        lock = builtins._ = threading.Lock()
+
+        def locked(x):
+            with lock: return x
+
+        with Pool(1) as pool:
+            try:
+                pool.apply(locked, (1,))
+            except errors.NotPicklable as error:
+                print(str(error).partition(":")[0])
+        """
+    )
+    assert said == "function locked, global lock\n"
+
+
 def test_what_was_imported_by_name_is_the_modules_own(script: Script) -> None:
     """Where a copy would be another thing: the methods of hidden objects, the environment, marks, locks."""
     said = script(

@@ -98,9 +98,6 @@ class LocalEngine:
             own.extend(map(_standard, (1, 2)))
             member.template = self._template
             fds = [member.theirs.fileno(), member.record.fd, self._library.fd, *own]
-            if tracker := state.tracker():
-                self._template.prepare({state.TRACKER})
-                fds += tracker
             self._template.start(
                 fds,
                 lambda pid, pidfd: self._started(member, pid, pidfd),

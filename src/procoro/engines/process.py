@@ -19,7 +19,6 @@ from procoro.engines.template import LINGER, UNTOLD, TemplateProcess
 from procoro.sleeping import Sleepers
 from procoro.wire import channel, handles, parcel
 from procoro.wire.blocks import Parts
-from procoro.worker import state
 
 if TYPE_CHECKING:
     import asyncio
@@ -151,10 +150,8 @@ class Child:
     def _ask(self, call: Call) -> bool:
         """Ask the template for it; False if that cannot be done."""
         try:
-            tracker = state.tracker()
-            modules = call.modules | {state.TRACKER} if tracker else call.modules
-            fds = [self._theirs.fileno(), 1, 2, *tracker]
-            self._template.start_process(fds, self._exited, modules, call.state)
+            fds = [self._theirs.fileno(), 1, 2]
+            self._template.start_process(fds, self._exited, call.modules, call.state)
             return True
         except ConnectionError:
             self._hear_why()

@@ -155,10 +155,14 @@ class TemplateProcess:
                     poll.poll()
 
     def _ask(self, kind: bytes, fds: list[int], started: Started | None, exited: Exited) -> None:
+        from procoro.worker import state  # here: importing it would delay the first template
+
+        if tracker := state.tracker():
+            self.prepare({state.TRACKER})
         ticket = next(self._tickets)
         self._waiting[ticket] = started, exited
         try:
-            channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], fds)
+            channel.send(self.control, [channel.START_HEAD.pack(kind, ticket)], [*fds, *tracker])
         except BaseException:
             self._waiting.pop(ticket, None)  # that it is dead may have been found meanwhile
             raise

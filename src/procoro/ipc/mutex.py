@@ -194,7 +194,10 @@ class Mutex:
         return self.held and self.turn == turn
 
     def release_after_all(self, turn: int) -> None:
-        """`release` was interrupted, perhaps by a signal handler before it had begun: let it go if it has not been."""
+        """`release` was interrupted, perhaps by a signal handler before it had begun: let it go if it has not been.
+
+        Callers write `try` and `except` out: a function that did it for them could be interrupted as it begins, too.
+        """
         if self.is_still_held(turn):
             self.release()
 

@@ -318,6 +318,10 @@ def may_block() -> bool:
     return "gevent._hub_local" not in sys.modules or hub_to_wait_in() is None
 
 
+def _has_ended(waiting: Any) -> bool:
+    return waiting.gi_frame is None
+
+
 def sleep_until(waiting: Waiting[T]) -> T:
     """Run it, and block while it sleeps."""
     error: BaseException | None = None
@@ -332,7 +336,7 @@ def sleep_until(waiting: Waiting[T]) -> T:
             value: T = end.value
             return value
         except BaseException as interrupt:
-            if getattr(waiting, "gi_frame", None) is None:  # its own, or it has ended by that
+            if _has_ended(waiting):  # it was its own, or it has ended by that
                 raise
             error = interrupt
 
@@ -351,6 +355,6 @@ async def wait(waiting: Waiting[T]) -> T:
             value: T = end.value
             return value
         except BaseException as interrupt:
-            if getattr(waiting, "gi_frame", None) is None:  # its own, or it has ended by that
+            if _has_ended(waiting):  # it was its own, or it has ended by that
                 raise
             error = interrupt

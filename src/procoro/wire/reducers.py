@@ -86,9 +86,13 @@ def _is_of_a_hidden_object(method: Any) -> bool:
 
 
 def by_place(obj: Any, name: str | None = None) -> Any:
-    """How to find what stands in a module; None: it does not. `name`: it is looked for under that alone."""
+    """How to find what stands in a module; None: it does not. `name`: it is looked for under that alone.
+
+    Not in `builtins`, where an interactive session keeps the last value that it has shown.
+    """
+    elsewhere = {*twin.MAIN, "builtins"}
     for module in list(sys.modules.values()):
-        if type(module) is not types.ModuleType or module.__name__ in twin.MAIN or module.__spec__ is None:
+        if type(module) is not types.ModuleType or module.__name__ in elsewhere or module.__spec__ is None:
             continue
         names = vars(module)
         found = [name] if name is not None else [one for one, value in list(names.items()) if value is obj]
