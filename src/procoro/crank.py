@@ -22,6 +22,7 @@ KEEN = 0.0002  # seconds for which it looks before it sleeps, if its last sleep 
 SHORT = 0.0003  # seconds, waking included
 TAKEN = 0.001  # seconds: a look that takes longer tells that somebody computes on this core
 RESPITE = 0.1  # seconds without such looks, then
+SOON = 0.02  # seconds within which is called what is posted soon
 LONGEST_LOOK = 0.5  # seconds between two looks at the clock while anybody waits for a time
 STOPPED = 1.0  # seconds: more than that between two looks at the clock, and this process was stopped meanwhile
 RESUMED = 0.1  # seconds that count of these
@@ -58,6 +59,9 @@ class Crank:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(wake_write, False)
         self._awake = False
+        self._dozes = False  # does it sleep for `SOON` at most, and look then?
+        self._posted_soon = False  # since it began to
+        self._dozes_until = 0.0
         self._keen = False  # to look again and again
         self._keen_from = 0.0  # not before that
         # Where gevent has patched, this is a greenlet: while it looks, no other runs.
@@ -69,7 +73,8 @@ class Crank:
         self.forked = False  # is this the copy of a crank in a child that the user forked? Nothing turns it
         self._over = False  # nothing turns it any more
         self._now = self._seen = time.monotonic()
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
+        self._watched: dict[int, Callable[[], object]] = {}  # (to ask a selector for what it has not, takes 5 µs)
+        self.watch(self._wake_read, self._drain)
         self._ident = 0  # of its thread
         self.thread = threading.Thread(target=self._run, name="procoro", daemon=True)
 
@@ -99,6 +104,16 @@ class Crank:
     def post(self, call: Callable[[], object]) -> None:
         """Let the crank's thread call this soon, in the order of posting."""
         self._calls.append(call)
+        self._wake()
+
+    def post_soon(self, call: Callable[[], object]) -> None:
+        """As `post`, for what can wait for some ms: while more and more is posted so, nobody is woken for each."""
+        self._calls.append(call)
+        self._posted_soon = True
+        if not self._dozes:
+            self._wake()
+
+    def _wake(self) -> None:
         if not self._awake:
             if sys.is_finalizing():  # the crank's thread has gone, perhaps with the lock
                 return
@@ -130,17 +145,16 @@ class Crank:
 
     def watch(self, file: socket | int, call: Callable[[], object]) -> None:
         """Call whenever the descriptor can be read. Watching it twice is watching it once."""
-        try:
-            self._selector.register(file, selectors.EVENT_READ, call)
-        except KeyError:
-            self._selector.modify(file, selectors.EVENT_READ, call)
+        fd = _number(file)
+        if fd not in self._watched:
+            self._selector.register(fd, selectors.EVENT_READ)
+        self._watched[fd] = call
 
     def unwatch(self, file: socket | int) -> None:
         """Forget a descriptor, before it is closed."""
-        try:
-            self._selector.unregister(file)
-        except (KeyError, ValueError):
-            pass
+        fd = _number(file)
+        if self._watched.pop(fd, None) is not None:
+            self._selector.unregister(fd)
 
     def now(self) -> float:
         """Seconds for which this process has been running.
@@ -172,7 +186,8 @@ class Crank:
                 if not self.users and not self._calls:
                     break
             for key, _ in self._wait(None if wake_at is None else min(max(wake_at - self.now(), 0.0), LONGEST_LOOK)):
-                self._call(key.data)
+                if (call := self._watched.get(key.fd)) is not None:  # else one before it has seen to it
+                    self._call(call)
             self._awake = True
             self._call_all()
             now = self.now()  # once: what is put off again here waits for the next round
@@ -183,7 +198,7 @@ class Crank:
                 dues.append(self._later[0][0])
             wake_at = min(dues, default=None)
         # What is posted from here on is refused by pools that have ended; whoever is last to look calls it.
-        self._over = True
+        self._dozes, self._over = False, True
         self._call_all()
         while self._later:  # nobody waits for its time any more
             self._call(heapq.heappop(self._later)[2])
@@ -208,6 +223,11 @@ class Crank:
             self._keen = now - began < KEEN
             if now - began > TAKEN:
                 self._keen_from = now + RESPITE
+        if self._posted_soon:
+            self._posted_soon, self._dozes_until = False, time.monotonic() + 2 * SOON
+        self._dozes = time.monotonic() < self._dozes_until
+        if self._dozes:
+            timeout = SOON if timeout is None else min(timeout, SOON)
         self._awake = False
         ready = self._selector.select(0.0 if self._calls else timeout)
         now = time.monotonic()
@@ -241,6 +261,10 @@ class Crank:
             call()
         except BaseException as error:
             _log_bug(error)
+
+
+def _number(file: socket | int) -> int:
+    return file if isinstance(file, int) else file.fileno()
 
 
 def _log_bug(error: BaseException) -> None:

@@ -60,7 +60,6 @@ class LocalEngine:
 
     def start(self, number: int) -> None:
         """Start a worker under this number."""
-        kernel.occupy_standard()
         try:
             member = self._members[number] = self._make(number)
         except OSError as error:

@@ -82,7 +82,6 @@ class Child:
         self._over: Callable[[Child, list[asyncio.Future[None]]], None] | None = over
         self._awaiting: list[asyncio.Future[None]] = []
         try:
-            kernel.occupy_standard()
             self._end, self._theirs = channel.pair()
         except BaseException:
             crank.post(lambda: self.let_go(template, crank))
@@ -164,11 +163,10 @@ class Child:
         self._theirs.close()  # so that its end is seen here, and a send to the dead fails
         fds: list[int] = []
         try:
-            with self._template.sentinel() as template:  # whatever it has forked keeps the connection open
-                poll = select.poll()  # gevent's own, where that has patched
-                for each in (self._end, template):
-                    poll.register(each, select.POLLIN)
-                poll.poll()
+            poll = select.poll()  # gevent's own, where that has patched
+            for each in (self._end, self._template.pidfd):  # whatever that has forked keeps the connection open
+                poll.register(each, select.POLLIN)
+            poll.poll()
             message, fds = channel.receive(self._end)
             if not message:
                 self._hear_why()
@@ -178,12 +176,12 @@ class Child:
                 self._end_soon(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
                 return False
             self.pidfd, fds = fds[0], []
-        except (ProcessLookupError, BlockingIOError):  # the template is dead
+        except BlockingIOError:  # the template is dead
             self._hear_why()
             return False
         finally:  # also if a signal handler has raised
             kernel.close_all(fds)
-        self.crank.post(self._watch)
+        self.crank.post_soon(self._watch)
         return True
 
     def _hear_why(self) -> None:
@@ -271,14 +269,15 @@ class Child:
         if self.ended:
             return
         self._watched = True
+        if self._early is not None:
+            self._exited(self._early)
+            return
         template = self._template
         template.on_death[self] = self._template_died
         if self.pidfd >= 0:
             self.crank.watch(self._end, self._listen)
             self._later(QUIET, Child._watch_end)
-        if self._early is not None:
-            self._exited(self._early)
-        elif template.alive:
+        if template.alive:
             self.crank.watch(template.control, lambda: template.listen(self.crank))
         else:
             self._template_died()
@@ -374,10 +373,10 @@ class Child:
                 self._arrived.append(handles.arrive(message, fds))
             else:
                 self.outcome = message, fds
-                if kind == channel.RAISED:
-                    self._answer()
-                else:
+                if kind != channel.RAISED:
                     self._expect_end()
+                    return
+                self._answer()
 
     def _answer(self) -> None:
         try:

@@ -10,11 +10,9 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
-from procoro import kernel
 from procoro.wire import channel, parcel
 from procoro.wire.blocks import Parts
 
@@ -40,7 +38,6 @@ class TemplateProcess:
 
     def __init__(self, patched: bool) -> None:
         self.patched = patched
-        kernel.occupy_standard()
         self.users = 0
         self.alive = True
         self._credentials = _credentials()  # what it forks has these: who has given up root, wants no more of it
@@ -49,6 +46,7 @@ class TemplateProcess:
         self._worn = b""  # the state of the caller that was sent last, for processes with one call
         self._dressing = threading.RLock()  # held from sending that until the process is asked for
         self._waiting: dict[int, tuple[Started | None, Exited]] = {}
+        self.pid, self.pidfd = 0, -1
         self.on_death: dict[object, Callable[[], None]] = {}  # by engine
         self.control, theirs = channel.pair()
         try:
@@ -56,9 +54,9 @@ class TemplateProcess:
             self._held.add(self)
             try:
                 self.pid = _spawn(theirs.fileno(), their_lifeline, patched)
+                self.pidfd = os.pidfd_open(self.pid)  # can be read when it is dead
             except BaseException:
-                self._held.discard(self)
-                os.close(self._lifeline)
+                self._end()
                 raise
             finally:
                 os.close(their_lifeline)
@@ -100,9 +98,13 @@ class TemplateProcess:
         self.alive = False
         if crank is not None:
             crank.unwatch(self.control)
+        os.close(self.pidfd)
+        self.control.close()
+        self._end()
+
+    def _end(self) -> None:
         self._held.discard(self)
         os.close(self._lifeline)
-        self.control.close()
         if self.pid:
             try:
                 os.kill(self.pid, signal.SIGKILL)
@@ -184,20 +186,6 @@ class TemplateProcess:
             except OSError:
                 pass  # it is gone, and with it all that it has forked will be; or busy
 
-    @contextmanager
-    def sentinel(self) -> Iterator[int]:
-        """A descriptor that can be read when it is dead.
-
-        Raises ProcessLookupError if it has been buried, OSError if no descriptor is free.
-        """
-        if not self.pid:
-            raise ProcessLookupError
-        pidfd = os.pidfd_open(self.pid)
-        try:
-            yield pidfd
-        finally:
-            os.close(pidfd)
-
     def listen(self, crank: Crank) -> None:
         """Hand on what the template has said; if it is gone, tell the engines."""
         while self.alive:
@@ -227,6 +215,8 @@ class TemplateProcess:
         """In a child that the user forked: this is the parent's business."""
         self.alive = False
         os.close(self._lifeline)
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
         self.control.close()
 
 

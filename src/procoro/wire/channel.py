@@ -13,6 +13,8 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from procoro import kernel
+
 End = _socket.socket  # where gevent has patched, `socket.socket` is its own
 
 INLINE = 32 * 1024  # bytes of payload in a message
@@ -57,8 +59,16 @@ PLAIN, EACH, PARTS, IN_BLOCK = 0, 1, 2, 8
 
 
 def pair() -> tuple[End, End]:
-    """Two connected ends that block, whatever default time-out the user has set; neither is inherited by an exec."""
-    ends = _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Two connected ends that block, whatever default time-out the user has set; neither is inherited by an exec.
+
+    None of them is taken for a standard stream that is closed; nor is a descriptor that is opened after them.
+    """
+    ends = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    if min(ends[0].fileno(), ends[1].fileno()) < 3:
+        for end in ends:
+            end.close()
+        kernel.occupy_standard()
+        return pair()
     if _socket.getdefaulttimeout() is not None:
         for end in ends:
             end.setblocking(True)

@@ -1,0 +1,79 @@
+"""The thread that turns the pools: what is posted to it, what it watches."""
+
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from procoro.crank import SOON, Crank
+from tests.promises.looks import wait_until
+
+POSTS = 60
+
+
+@pytest.fixture
+def crank() -> Iterator[Crank]:
+    crank = Crank.acquire()
+    yield crank
+    crank.post(crank.release)
+    wait_until(lambda: not crank.thread.is_alive(), "its last user is gone")
+
+
+class Rounds:
+    """Counts its turns."""
+
+    count = 0
+
+    def turn(self) -> float | None:
+        self.count += 1
+        return None
+
+    def abort(self, error: BaseException) -> None:
+        raise error
+
+
+def test_what_is_posted_soon_comes_in_its_order_though_nobody_is_woken_for_each(crank: Crank) -> None:
+    rounds, called = Rounds(), list[int]()
+    crank.post(lambda: crank.add(rounds))
+    for number in range(POSTS):
+        post = crank.post if number % 10 == 9 else crank.post_soon
+        post(lambda number=number: called.append(number))
+        time.sleep(SOON / 10)  # in which it would wake each time
+    wait_until(lambda: len(called) == POSTS, "the last is called without a post behind it")
+    assert called == list(range(POSTS))
+    assert rounds.count < POSTS // 2
+
+
+def test_it_is_woken_for_the_first_of_them(crank: Crank) -> None:
+    called: list[int] = []
+    for number in range(3):
+        time.sleep(5 * SOON)  # so long that it does not doze any more
+        crank.post_soon(lambda number=number: called.append(number))
+        wait_until(lambda: len(called) > number, "it is called")
+
+
+def test_what_is_watched_no_more_is_not_called_with_what_came_before(crank: Crank) -> None:
+    pipes = [os.pipe() for _ in range(2)]
+    called: list[int] = []
+
+    def take(fd: int) -> None:
+        called.append(fd)
+        for end, _ in pipes:  # both: the other one's turn would come in the same round
+            crank.unwatch(end)
+
+    def watch() -> None:
+        for end, other in pipes:
+            crank.watch(end, lambda end=end: take(end))
+            crank.watch(end, lambda end=end: take(end))  # once more is once
+            os.write(other, b".")
+
+    crank.post(watch)
+    wait_until(lambda: bool(called), "one can be read")
+    done: list[bool] = []
+    crank.post(lambda: done.append(True))
+    wait_until(lambda: bool(done), "a round later")
+    assert len(called) == 1
+    for pipe in pipes:
+        os.close(pipe[0])
+        os.close(pipe[1])
