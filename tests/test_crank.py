@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from procoro.crank import SOON, Crank
-from tests.promises.looks import wait_until
+from procoro.sleeping import Flag
+from tests.promises.looks import PATIENCE, wait_until
 
 POSTS = 60
 
@@ -46,11 +47,11 @@ def test_what_is_posted_soon_comes_in_its_order_though_nobody_is_woken_for_each(
 
 
 def test_it_is_woken_for_the_first_of_them(crank: Crank) -> None:
-    called: list[int] = []
-    for number in range(3):
+    for _ in range(3):
         time.sleep(5 * SOON)  # so long that it does not doze any more
-        crank.post_soon(lambda number=number: called.append(number))
-        wait_until(lambda: len(called) > number, "it is called")
+        called = Flag()
+        crank.post_soon(called.set)
+        assert called.wait(PATIENCE)
 
 
 def test_what_is_watched_no_more_is_not_called_with_what_came_before(crank: Crank) -> None:

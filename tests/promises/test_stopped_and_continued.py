@@ -163,6 +163,16 @@ def test_while_the_template_is_stopped_calls_run_and_deaths_are_told(gate: Gate)
         assert waiting.get(PATIENCE) == 8
 
 
+def test_a_death_is_no_lateness_though_how_it_came_is_heard_after_the_time() -> None:
+    with Pool(1, timeout=0.3) as pool:
+        assert pool.submit(calls.double, 1).get(PATIENCE) == 2
+        with stopped(template().pid):
+            dies = pool.submit(calls.kill_self)
+            time.sleep(0.6)  # in which it would be ended for its time-out, were it not dead
+        with pytest.raises(WorkerDied):
+            dies.get(PATIENCE)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_pool_ends_though_its_template_is_stopped(gate: Gate) -> None:
     with Pool(2) as pool:

@@ -652,3 +652,19 @@ def test_of_a_killed_call_nothing_is_kept() -> None:
     stage.tell(m.CancelAsked(1, 1, 0, kill=True), m.TakenBack(1, {sent.span: 1}), m.WorkerLost(1, sent.span, "killed"))
     assert stage.outcomes() == {0: FaultKind.KILLED}
     assert not stage.scheduler.streams.by_number[1].killed
+
+
+def test_a_call_is_not_late_any_more_when_its_worker_is_dead() -> None:
+    """The parent and the template may have been stopped: the death is seen, and how it came is heard a second later."""
+    stage = Stage(2)
+    sent = stage.sends(3, timeout=1.0)
+    stage.tell(m.Begun(1, sent.span))
+    stage.now = 0.9
+    stage.tell(m.WorkerDead(1))
+    stage.tick(5.0)
+    assert stage.all(m.TakeBack)  # what stands behind it waits for nobody
+    stage.tell(m.TakenBack(1, {sent.span: 1}))
+    assert not stage.all(m.KillWorker)
+    assert [again.worker for again in stage.all(m.Send)[1:]] == [2]
+    stage.tell(m.WorkerLost(1, sent.span, "kill -9", killed=True))
+    assert stage.outcomes() == {0: FaultKind.DIED}

@@ -100,7 +100,7 @@ def _check_reserved(scheduler: Scheduler) -> None:
 
 
 def is_idle(worker: Worker) -> bool:
-    return worker.ready and not (worker.spans or worker.leaving or worker.being_taken_back)
+    return worker.ready and not (worker.spans or worker.leaving or worker.dead or worker.being_taken_back)
 
 
 def _has_a_place(world: World, worker: Worker) -> bool:

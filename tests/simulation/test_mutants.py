@@ -47,6 +47,8 @@ MUTANTS = [
     ("blame for a span that was not begun", "scheduler", "started = sent.number == event.begun and", "started ="),
     ("a forgotten deadline", "scheduler", "if (deadline := self._deadline(worker, current)) is not None:", "if False:"),
     ("a deadline too early", "scheduler", "worker.since + timeout +", "worker.since + timeout / 2 +"),
+    ("a deadline for the dead", "scheduler", "timeout is None or worker.dead", "timeout is None"),
+    ("a span sent to the dead", "fleet", "or worker.dead or", "or"),
     (
         "a forgotten TakeBack before a kill",
         "scheduler",
@@ -141,6 +143,7 @@ MUTANTS_OF_MANY = [
         "self._expect(now + timeout, worker, crowd, crowd.begun, begun, TIMED_OUT)",
         "pass",
     ),
+    ("a deadline for the dead among many", "crowds", "Crowd) or worker.dead or", "Crowd) or"),
     ("a deadline too early among many", "crowds", "now + timeout, worker", "now + timeout / 2, worker"),
     ("no grace", "crowds", "now + GRACE", "now"),
     ("grace without end", "crowds", "if what == OVERDUE and (", "if False and ("),

@@ -110,6 +110,7 @@ class Worker:
         self.died_running = False
         self.killed_for: str | None = None  # why the scheduler ends it
         self.doomed_at = NEVER  # and when
+        self.seen_dead = False  # the scheduler has been told that it is, and not how that came
         self.look_at = NEVER  # when its record and its messages are looked at
         self.many = Many(self, rng, places)  # calls that run beside each other
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS
-from procoro.scheduler.scheduler import Scheduler
+from procoro.scheduler.scheduler import DEADLY, FAILURES, Scheduler
 from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_idle
 from tests.simulation.crowd import NEVER, Crowd
 from tests.simulation.deaths import ONE, Deaths
@@ -186,8 +186,18 @@ class World:
 
     def expect_death(self, worker: Worker) -> None:
         if worker.dies_at < NEVER:
-            delay = self.rng.choice((0.0, 0.0, 0.001, 0.02)) * self.rng.random()
-            self.at(max(worker.dies_at - self.now, 0.0) + delay, lambda: self.bury(worker))
+            delay = max(worker.dies_at - self.now, 0.0) + self.rng.choice((0.0, 0.0, 0.001, 0.02)) * self.rng.random()
+            if self.rng.random() < 0.3:
+                self.at(delay, lambda: self._see_dead(worker))
+                delay += self.rng.choice((0.0, 0.02, 3.0)) * self.rng.random()
+            self.at(delay, lambda: self.bury(worker))
+
+    def _see_dead(self, worker: Worker) -> None:
+        """Before it is told how it ended."""
+        if self._is_here(worker) and not worker.seen_dead:
+            worker.advance(max(self.now, worker.dies_at))
+            worker.seen_dead = True
+            self.tell(m.WorkerDead(worker.number))
 
     def _is_here(self, worker: Worker) -> bool:
         return self.workers.get(worker.number) is worker
@@ -208,6 +218,8 @@ class World:
             return  # it is dead, which is about to be told
         assert worker.killed_for is None, "a worker is killed twice"
         worker.killed_for = self.scheduler.fleet.workers[effect.worker].killed_for
+        late = worker.killed_for in (FaultKind.TIMEOUT, FaultKind.MEMORY)
+        assert not (late and worker.seen_dead and worker.is_busy), "a call is late in a worker that is dead"
         worker.doomed_at = self.now
         worker.advance(self.now)
         if worker.many.spans and not self.truth.over:
@@ -240,6 +252,7 @@ class World:
         if worker is None:
             return  # it is dead, which is about to be told
         assert worker.killed_for is None and not worker.leaves, "sent to a worker that is to go"
+        assert not worker.seen_dead, "sent to a worker that is dead"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
         assert 0 < effect.count <= MOST_CALLS
         source = self.truth.sources[effect.stream]
@@ -380,10 +393,13 @@ class World:
             self.truth.find(*culprit).narrow += not worker.died_running
             if worker.killed_for is None:
                 self.truth.deaths[culprit[0]] += 1
+        killed = self.rng.random() < 0.5
         if worker.many.spans:
             self.charges[worker.number] = self.deaths.charges(worker)
+            if not (killed or self.charges[worker.number]):  # it may have failed to begin any
+                for stream in {crowd.stream for crowd in worker.many.spans.values()}:
+                    self.truth.deaths[stream] += DEADLY // FAILURES
         del self.workers[worker.number]
-        killed = self.rng.random() < 0.5
         self.tell(m.WorkerLost(worker.number, worker.taken, "left" if worker.leaves else "gone", killed))
 
     # -------------------------------------------------------------------------------- inputs and outcomes

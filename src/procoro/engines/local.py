@@ -20,7 +20,7 @@ from procoro.calls import WorkerEnd
 from procoro.crank import Crank
 from procoro.engines.member import Member, Tell
 from procoro.engines.template import LINGER, UNTOLD, TemplateProcess
-from procoro.scheduler.messages import WorkerLost, WorkerReady
+from procoro.scheduler.messages import WorkerDead, WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, handles, record
 from procoro.wire.library import Entry, Library
 from procoro.worker import heart, state
@@ -136,6 +136,7 @@ class LocalEngine:
     def _wait_for_status(self, member: Member) -> None:
         """It is dead, and the template is to say how. One that is stopped holds nobody up."""
         self._crank.unwatch(member.pidfd)
+        self._tell(WorkerDead(member.number))
         gone = weakref.ref(member)  # it may be told at once: then nothing of it is to stay until then
 
         def bury() -> None:

@@ -211,7 +211,7 @@ class Crowds:
             _, _, number, span, first, last, what = heapq.heappop(self._due)
             worker = self.fleet.workers.get(number)
             crowd = None if worker is None else worker.spans.get(span)
-            if worker is None or not isinstance(crowd, Crowd) or worker.killed_for is not None:
+            if worker is None or not isinstance(crowd, Crowd) or worker.dead or worker.killed_for is not None:
                 continue
             if what == UNLOADED:
                 if not crowd.loaded and crowd.limit:

@@ -32,6 +32,7 @@ class Worker:
         "asked",
         "being_taken_back",
         "calls",
+        "dead",
         "held",
         "kill_wanted",
         "killed_for",
@@ -52,6 +53,7 @@ class Worker:
     def __init__(self, number: int, now: float) -> None:
         self.number = number
         self.ready = False
+        self.dead = False  # how it came to its end is still to be told
         self.leaving = False  # it gets no more calls, and another takes its place
         self.killed_for: str | None = None  # the FaultKind for which it was killed
         self.spans: dict[int, Sent] = {}  # by number, in the order in which they were sent
@@ -127,7 +129,7 @@ class Fleet:
 
     def is_open(self, worker: Worker) -> bool:
         """May this worker be given calls?"""
-        return worker.ready and not (worker.leaving or worker.being_taken_back or worker.stuck)
+        return worker.ready and not (worker.leaving or worker.dead or worker.being_taken_back or worker.stuck)
 
     def capacity(self, worker: Worker) -> int:
         """How many more calls a worker may be given before it is recycled."""

@@ -200,6 +200,15 @@ class TakenBack:
         self.limits = limits
 
 
+class WorkerDead:
+    """A worker is seen to be dead; `WorkerLost` will say how that came. Nothing that it was in can still be late."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+
+
 class WorkerLost:
     """A worker is gone, and all it had recorded has been told before.
 
@@ -272,6 +281,7 @@ Event = (
     | SpanEnded
     | Cut
     | TakenBack
+    | WorkerDead
     | WorkerLost
     | MemorySeen
     | MemoryShort

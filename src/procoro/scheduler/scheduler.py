@@ -60,6 +60,7 @@ from procoro.scheduler.messages import (
     TerminateAsked,
     Tick,
     Unbounded,
+    WorkerDead,
     WorkerLost,
     WorkerReady,
 )
@@ -120,6 +121,7 @@ class Scheduler:
             SpanEnded: self._on_span_ended,
             Cut: self._on_cut,
             TakenBack: self._on_taken_back,
+            WorkerDead: self._on_worker_dead,
             WorkerLost: self._on_worker_lost,
             MemorySeen: self._on_memory_seen,
             MemoryShort: self._on_memory_short,
@@ -434,8 +436,8 @@ class Scheduler:
         """When `Tick` is due, if nothing else happens."""
         times = [] if (due := self.backlog.next_due()) is None else [due]
         for worker in self.fleet.workers.values():
-            if not worker.ready and self.start_timeout is not None and worker.killed_for is None:
-                times.append(worker.since + self.start_timeout)
+            if (deadline := self._start_deadline(worker)) is not None:
+                times.append(deadline)
             if not worker.spans or worker.killed_for is not None:
                 continue
             if worker.many:
@@ -462,7 +464,8 @@ class Scheduler:
         self.streams.wake(now)
         self.crowds.on_time(now)
         for worker in self.fleet.workers.values():
-            if not worker.ready and self.start_timeout is not None and now >= worker.since + self.start_timeout:
+            deadline = self._start_deadline(worker)
+            if deadline is not None and now >= deadline:
                 self._kill(worker, FaultKind.TIMEOUT)
             if not worker.spans or worker.killed_for is not None:
                 continue
@@ -493,9 +496,14 @@ class Scheduler:
             elif self.backlog.next_lane() is None and self.crowds.has_a_place():
                 self._take_back(worker)
 
+    def _start_deadline(self, worker: Worker) -> float | None:
+        if worker.ready or worker.dead or worker.killed_for is not None or self.start_timeout is None:
+            return None
+        return worker.since + self.start_timeout
+
     def _deadline(self, worker: Worker, sent: Sent) -> float | None:
         timeout = self.streams.of(sent.piece).opened.timeout
-        if timeout is None:
+        if timeout is None or worker.dead:
             return None
         loading = sent.recorded == 0 and worker.loaded != sent.number
         return worker.since + timeout + (LOADING if loading else 0.0)
@@ -513,6 +521,11 @@ class Scheduler:
         return long_span and behind and self.backlog.next_lane() is None and any(self.fleet.room(0))
 
     # --------------------------------------------------------------------------------- deaths and starts
+
+    def _on_worker_dead(self, event: WorkerDead, now: float) -> None:
+        worker = self.fleet.workers.get(event.worker)
+        if worker is not None:
+            worker.dead = True
 
     def _on_worker_lost(self, event: WorkerLost, now: float) -> None:
         worker = self.fleet.workers.get(event.worker)
@@ -613,7 +626,7 @@ class Scheduler:
 
     def _on_memory_seen(self, event: MemorySeen, now: float) -> None:
         worker = self.fleet.workers.get(event.worker)
-        if worker is None or self.memory_limit is None or event.nbytes <= self.memory_limit:
+        if worker is None or worker.dead or self.memory_limit is None or event.nbytes <= self.memory_limit:
             return
         if worker.many and worker.held:
             self.crowds.want_kill(worker, FaultKind.MEMORY)
