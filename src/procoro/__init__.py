@@ -121,20 +121,25 @@ def freeze_support() -> None:
 
 def __getattr__(name: str) -> object:
     """Public names load when they are first used (PEP 562)."""
-    import importlib
-
     if name == "errors":
-        return importlib.import_module("procoro.errors")
+        return _module("procoro.errors")
     if name in _HOMES:
         module, attribute = _HOMES[name]
-        value: object = getattr(importlib.import_module(module), attribute)
+        value: object = getattr(_module(module), attribute)
         globals()[name] = value
         return value
     way_out = _MISSING.get(name, "")
-    if not way_out and name[:1].isupper() and hasattr(importlib.import_module("procoro.errors"), name):
+    if not way_out and name[:1].isupper() and hasattr(_module("procoro.errors"), name):
         way_out = f"it is procoro.errors.{name}"
     words = f"module 'procoro' has no attribute {name!r}"
     raise AttributeError(f"{words}: {way_out}" if way_out else words, name=name)
+
+
+def _module(name: str) -> object:
+    import sys
+
+    __import__(name)  # as `importlib` would, which takes a while to be loaded itself
+    return sys.modules[name]
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # by hand, see pool.py
+if TYPE_CHECKING:
+    from typing import Any
+
 
 # The standard library's own words, where programs match on them
 WORDS = {

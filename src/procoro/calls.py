@@ -7,7 +7,10 @@ A call has no object of its own while all goes well. It is a number in a stream,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # by hand, see pool.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Piece:

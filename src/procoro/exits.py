@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # by hand, see pool.py
 if TYPE_CHECKING:
     from procoro.conductor.conductor import Conductor
     from procoro.pool import Pool

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import Any
+
+TYPE_CHECKING = False  # by hand, see pool.py
+if TYPE_CHECKING:
+    from typing import Any
 
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 FUNCTIONS = (FunctionType, MethodType)

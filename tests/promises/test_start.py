@@ -26,3 +26,25 @@ def test_what_is_seldom_needed_is_loaded_when_it_is(script: Script) -> None:
         """
     )
     assert printed == "[]\n[]\nValueError(\"invalid literal for int() with base 10: 'x'\") True\n"
+
+
+def test_a_template_starts_before_all_that_it_need_not_wait_for(script: Script) -> None:
+    """A template takes as long to start as a pool takes to import what it needs itself: the two at once."""
+    printed = script(
+        """
+        import os, sys
+        spawn = os.posix_spawn
+        HEAVY = ["typing", "re", "enum", "pickle", "socket", "selectors", "procoro.conductor"]
+
+        def posix_spawn(*args, **kwargs):
+            print([name for name in HEAVY if name in sys.modules])
+            return spawn(*args, **kwargs)
+
+        os.posix_spawn = posix_spawn
+        from procoro import Pool
+
+        with Pool(1) as pool:
+            print(pool.apply(len, ("ab",)))
+        """
+    )
+    assert printed == "[]\n2\n"

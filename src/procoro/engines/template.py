@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import pickle
 import select
-import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
 
-from procoro.wire import channel, parcel
-from procoro.wire.blocks import Parts
+from procoro import kernel
+from procoro.wire import channel
 
+TYPE_CHECKING = False  # by hand, see pool.py
 if TYPE_CHECKING:
+    from typing import ClassVar
+
     from procoro.crank import Crank
 
 LINGER = 0.3  # seconds that the template and the crank are kept for who comes next
@@ -107,7 +107,7 @@ class TemplateProcess:
         os.close(self._lifeline)
         if self.pid:
             try:
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, kernel.SIGKILL)
             except (ProcessLookupError, PermissionError):  # we have given rights up: the lifeline ends it
                 pass
             self._reap()
@@ -142,6 +142,11 @@ class TemplateProcess:
 
         Its pid comes to the other end of the first of these descriptors, with a pidfd, or else the end of file.
         """
+        import pickle  # here: what is imported above would delay the first template
+
+        from procoro.wire import parcel
+        from procoro.wire.blocks import Parts
+
         with self._dressing:
             self.prepare(modules)
             while True:
@@ -157,7 +162,7 @@ class TemplateProcess:
                     poll.poll()
 
     def _ask(self, kind: bytes, fds: list[int], started: Started | None, exited: Exited) -> None:
-        from procoro.worker import state  # here: importing it would delay the first template
+        from procoro.worker import state  # here, likewise
 
         if tracker := state.tracker():
             self.prepare({state.TRACKER})
@@ -174,6 +179,8 @@ class TemplateProcess:
 
         Raises PermissionError if it has taken rights that it was not started with.
         """
+        import signal  # here, likewise
+
         try:
             signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
@@ -243,7 +250,8 @@ def _spawn(control: int, lifeline: int, patched: bool) -> int:
     control_there = max(control, lifeline) + 1
     lifeline_there = control_there + 1
     statements = [
-        "import signal, sys",
+        "import gc, signal, sys",
+        "gc.disable()",  # until all is imported: it would take a tenth of the start
         "signal.signal(signal.SIGINT, lambda *_: None)",  # first of all; see below
         "signal.signal(signal.SIGCHLD, signal.SIG_DFL)",  # who ignores it, as the caller may, learns no exit code
         "signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])",
@@ -261,7 +269,7 @@ def _spawn(control: int, lifeline: int, patched: bool) -> int:
     # The terminal's Ctrl-C reaches the whole group: it must not end a Python that is just starting, with a traceback.
     # And who ends a service often sends SIGTERM to all its processes: a template lives as long as its user. What it
     # forks lets the signal in when it has its own handlers.
-    blocked = [signal.SIGINT, signal.SIGTERM]
+    blocked = [kernel.SIGINT, kernel.SIGTERM]
     try:
         return os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsigmask=blocked)
     except OSError as error:

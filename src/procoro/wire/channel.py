@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _socket
 import array
-import socket
 import struct
 from collections.abc import Sequence
 
@@ -20,9 +19,9 @@ End = _socket.socket  # where gevent has patched, `socket.socket` is its own
 INLINE = 32 * 1024  # bytes of payload in a message
 LARGEST = 120 * 1024  # a buffer of 128 KiB would be mapped anew for each message: 6 µs of 9
 MOST_FDS = 253  # the kernel's own bound
-SPACE = socket.CMSG_SPACE(4 * MOST_FDS)
-CLOEXEC, DONTWAIT = int(socket.MSG_CMSG_CLOEXEC), int(socket.MSG_DONTWAIT)  # as enums, joining them takes a microsecond
-SOCKET, RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
+SPACE = _socket.CMSG_SPACE(4 * MOST_FDS)
+CLOEXEC, DONTWAIT = _socket.MSG_CMSG_CLOEXEC, _socket.MSG_DONTWAIT  # not `socket`'s: enums take a microsecond to join
+SOCKET, RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
 
 # Parent to worker; a span whose calls run beside each other, and the order to end one of them
 INITIALIZE, SPAN, QUIT, CROWD, END_CALL = b"N", b"S", b"Q", b"M", b"K"

@@ -41,8 +41,8 @@ def main(control_fd: int, lifeline: int) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)  # nobody but the caller reads from the terminal
     os.close(null)
-    gc.collect()
     gc.freeze()  # workers share these pages for as long as nobody touches them
+    gc.enable()
     Template(control, lifeline).run()
 
 
