@@ -104,6 +104,8 @@ class Turnstile:
             raise
         try:
             os.write(here, str(os.getpid()).encode().ljust(HERE))
+        except BrokenPipeError:  # the gate was taken away since then
+            return False
         finally:
             os.close(here)
         return True
