@@ -59,7 +59,10 @@ class Ring:
         begun = span << CALL_BITS | call + 1
         if not call and self.ends[slot] < begun:
             return False  # nothing of this span will begin, and it is not to seem as if all before it had
-        self._store(BEGUN, begun)  # first say so, then look: see docs/exactly-once.md
+        if kernel.STORES_IN_ORDER:
+            self.header[BEGUN] = begun  # first say so, then look: see docs/exactly-once.md
+        else:
+            kernel.store_last(self._fd, 8 * BEGUN, begun)
         return self.ends[slot] >= begun
 
     def is_taken_back(self, slot: int, span: int) -> bool:
@@ -86,14 +89,11 @@ class Ring:
         self._position = start + used
         self.cells[at] = kind << END_BITS | self._position
         self._count += 1
-        self._store(WRITTEN, self._count)
-        return True
-
-    def _store(self, cell: int, value: int) -> None:
         if kernel.STORES_IN_ORDER:
-            self.header[cell] = value
+            self.header[WRITTEN] = self._count
         else:
-            kernel.store_last(self._fd, 8 * cell, value)
+            kernel.store_last(self._fd, 8 * WRITTEN, self._count)
+        return True
 
     # ---- the parent's side
 
@@ -112,11 +112,16 @@ class Ring:
 
     def _runs(self, names: list[int], cells: list[int]) -> Iterator[tuple[int, int, int, list[int], int, bytes]]:
         first = 0
+        # As a rule: values alone, in the order in which their calls began. Then runs need not be gone through.
+        even = max(cells) <= END_MASK and cells == sorted(cells) and names == sorted(names)
         while first < len(names):
             end = cells[first] & END_MASK
             start = self._position if end > self._position else 0  # else it did not fit before the end
             stop = first + 1
-            if not cells[first] >> END_BITS:
+            if even:
+                stop = _end_of_run(names, first)
+                end = cells[stop - 1]
+            elif not cells[first] >> END_BITS:
                 while stop < len(names) and cells[stop] > end and names[stop] == names[stop - 1] + 1:
                     if cells[stop] >> END_BITS:
                         break
@@ -126,3 +131,18 @@ class Ring:
             self._position = end
             yield span, call, cells[first] >> END_BITS, cells[first:stop], start, bytes(self.data[start:end])
             first = stop
+
+
+def _end_of_run(names: list[int], first: int) -> int:
+    """Where the run of calls one after another ends that begins there. The names rise."""
+    ahead = names[first] - first
+    low, high = first + 1, len(names)
+    if names[-1] - high + 1 == ahead:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if names[middle] - middle == ahead:
+            low = middle + 1
+        else:
+            high = middle
+    return low
