@@ -280,8 +280,7 @@ class Places:
         return True
 
     def _fill(self) -> None:
-        unborn = self._taken - len(self._runners)
-        for _ in range(min(self._count - self._taken, self._feed.waiting - unborn)):
+        while self._taken < self._count and self._feed.waiting > self._taken - len(self._runners):  # those not born yet
             self._taken += 1
             self._start()
 
