@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from procoro.worker.heart import Heart
     from procoro.worker.loop import Span, Worker
 
-RING = 0.002  # seconds after which outcomes are announced that the parent has not been told of,
-RING_OF_MANY = 0.004  # where so many calls run (it costs the parent 150 µs each time, a tenth of what two cores have):
-MANY = 256
+# Outcomes that the parent has not been told of are announced after a share of the time that their calls took, between
+# these seconds. (It costs the parent 150 µs each time: every 2 ms, that is a tenth of two cores.)
+SHARE, RING, LONGEST_RING = 0.2, 0.002, 0.006
 FEW = 8  # calls: if fewer run, and none waits, they are announced at once; the caller may wait for each
 FULL = 0.0005  # seconds to wait for the parent when there is no room for an outcome
 AT_A_TIME = 1000  # ends of spans in a message
@@ -188,12 +188,13 @@ class Feed:
             self.ring()
             self._sleep(FULL)
         now = clock()
-        crowd.seconds += now - call.began
+        took = now - call.began
+        crowd.seconds += took
         crowd.open -= 1
         self._running -= 1
         if crowd.through and not crowd.open:
             self._say_ended(crowd)
-        self._announce(now)
+        self._announce(now, min(max(SHARE * took, RING), LONGEST_RING))
 
     def _say_ended(self, crowd: Crowd) -> None:
         self._ended.append(channel.CROWD_ENDED.pack(crowd.span.number, crowd.begun, crowd.seconds))
@@ -201,8 +202,7 @@ class Feed:
 
     # ---- telling
 
-    def _announce(self, now: float) -> None:
-        patience = RING if self._running < MANY else RING_OF_MANY
+    def _announce(self, now: float, patience: float = RING) -> None:
         if now - self._rang > patience or (self._running < FEW and not self.waiting):
             self.ring()
         elif not self._will_ring:
