@@ -6,7 +6,7 @@ import pytest
 
 from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS, TARGET
-from procoro.scheduler.streams import MOST_ITEMS
+from procoro.scheduler.streams import FURTHER, MOST_ITEMS
 from tests.scheduler.clockwork import Clockwork
 
 pytestmark = pytest.mark.pure
@@ -195,3 +195,37 @@ def test_a_consumer_that_comes_back_is_served_on() -> None:
     pool.tell(m.Detached(1))
     pool.run()
     assert len(pool.delivered) == 20_000
+
+
+def ahead(pool: Clockwork, consumed: int) -> int:
+    """Outcomes that are there when all that can be run has been, after so many were taken."""
+    pool.tell(m.Consumed(1, consumed, 8 * consumed))
+    before = len(pool.delivered)
+    pool.run()
+    return len(pool.delivered) - before
+
+
+def test_who_keeps_up_with_a_list_may_have_more_of_it_ahead() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    pool.map(1, 400_000, window=True)
+    pool.run()
+    first = len(pool.delivered)
+    assert first <= MOST_ITEMS
+    more = ahead(pool, first)
+    assert MOST_ITEMS < more <= FURTHER * MOST_ITEMS
+    assert max(sent.count for sent in pool.sent) > MOST_ITEMS // 4
+    # From here on it is slow: no more than that, and less from when it is seen
+    taken = 100
+    for _ in range(FURTHER * MOST_ITEMS // taken):
+        more += ahead(pool, taken) - taken
+        assert more <= FURTHER * MOST_ITEMS
+    assert more <= MOST_ITEMS
+
+
+def test_who_is_slow_has_no_more_ahead_of_a_list_than_of_a_generator() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    pool.map(1, 200_000, window=True)
+    pool.run()
+    for taken in range(100, 10_000, 100):
+        ahead(pool, 100)
+        assert len(pool.delivered) - taken <= MOST_ITEMS

@@ -77,7 +77,8 @@ MUTANTS = [
     ("a refused call that counts as running", "scheduler", "self._unsend(worker, sent, event.begun)", "pass"),
     ("a third span", "fleet", "len(worker.spans) == depth", "True"),
     ("a worker that stays stuck", "scheduler", "worker.stuck = False", "pass"),
-    ("an unbounded pull", "streams", "items = min(self.most_items - self.items,", "items = max(100,"),
+    ("an unbounded pull", "streams", "items = min(self._most(stream) - self.items,", "items = max(100,"),
+    ("a lazy input pulled too far", "streams", "if stream.opened.total is not None:", "if True:"),
     (
         "an unbounded pull of bytes",
         "streams",

@@ -16,6 +16,7 @@ from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS
 from procoro.scheduler.scheduler import DEADLY, FAILURES, Scheduler
+from procoro.scheduler.streams import FURTHER
 from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_idle
 from tests.simulation.crowd import NEVER, Crowd
 from tests.simulation.deaths import ONE, Deaths
@@ -418,7 +419,10 @@ class World:
         self.at(delay, lambda: self._answer_pull(source))
 
     def _check_bounds(self, source: Source, pull: m.Pull) -> None:
-        """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item."""
+        """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item.
+
+        (Of inputs whose number is known, four times as many may be.)
+        """
         bounds = self.scheduler.streams
         if not source.bounded:
             assert pull.nbytes <= bounds.most_nbytes
@@ -426,8 +430,11 @@ class World:
         # Outcomes that wait for those before them count as outcomes there, as inputs here: no exact bound then.
         bounded = [other for other in self.truth.sources.values() if other.bounded]
         floor = 2 * self.size
-        items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in bounded) + pull.count
-        most = max(bounds.most_items, floor) + floor * (len(bounded) - 1)
+        lazy = source.opened.total is None
+        alike = [other for other in bounded if not lazy or other.opened.total is None]
+        items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in alike) + pull.count
+        window = bounds.most_items * (1 if lazy else FURTHER)
+        most = max(window, floor) + floor * (len(bounded) - 1)
         assert items <= most, f"{items} items in flight"
         nbytes = sum(other.nbytes + (other.asked or (0, 0))[1] for other in bounded) + pull.nbytes
         if any(other.opened.ordered for other in bounded):
