@@ -98,14 +98,14 @@ def _rows(values: Sequence[Any]) -> tuple[PlainInputs, int] | None:
     rows = PlainInputs(map(ROWS[kind], values))  # first: another thread may be changing them
     names: list[Any] = list(itertools.chain.from_iterable(rows)) if kind is dict else []
     fields = list(itertools.chain.from_iterable(map(dict.values, rows) if kind is dict else rows))
-    if not (SCALARS.issuperset(map(type, names)) and SCALARS.issuperset(map(type, fields))):
+    if not SCALARS.issuperset(map(type, names)):
         return None
     if any(len(name) > LONGEST_NAME for name in set(names) if type(name) in LONG_SCALARS):
         return None
-    long = [field for field in fields if type(field) in LONG_SCALARS]
-    return rows, 128 * len(rows) + 32 * len(fields) + sum(map(len, long)) + _of_huge_ints(
-        fields, set(map(type, fields))
-    )
+    widths = set(map(len, rows))
+    columns = widths.pop() if len(widths) == 1 else 1  # of one type each, as a rule: that is looked through sooner
+    sizes = [plain_size(fields[column::columns], ONE) for column in range(columns)]
+    return None if None in sizes else (rows, 128 * len(rows) + sum(filter(None, sizes)))
 
 
 def _of_huge_ints(values: Sequence[Any], types: set[Any]) -> int:
