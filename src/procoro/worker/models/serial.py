@@ -47,14 +47,16 @@ def run(worker: Worker, span: Span) -> int:
         except BaseException as error:
             kind, body, plain = FAILURE, outcomes.failure(worker, error, at, span), None
         else:
-            kind, body = VALUE, b""
-            if not at and type(value) in PLAIN:
-                plain = type(value)
-                cell = tag | PLAIN[plain] << END_BITS
-                if PLAIN[plain] in FORMATS:
-                    numbers = memory.numbers[slot].cast(FORMATS[PLAIN[plain]])
+            body = b""
             if type(value) is not plain:
                 plain = None
+                if not at and type(value) in PLAIN:
+                    plain = type(value)
+                    cell = tag | PLAIN[plain] << END_BITS
+                    if PLAIN[plain] in FORMATS:
+                        numbers = memory.numbers[slot].cast(FORMATS[PLAIN[plain]])
+            if plain is None:
+                pass
             elif numbers is not None:
                 if printed:
                     worker.flush()
@@ -69,8 +71,9 @@ def run(worker: Worker, span: Span) -> int:
                     except Exception:  # half a surrogate pair, or no memory
                         pass
                 if not 0 < len(body) <= BIG or position + len(body) > room or "\0" in value:
-                    kind, body, plain = VALUE, b"", None
+                    body, plain = b"", None
             if plain is None:
+                kind = VALUE
                 try:
                     if not big:
                         body = dumps(value, 3)
