@@ -4,6 +4,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,34 @@ def test_a_consumer_that_waits_is_not_overrun(unordered: bool) -> None:
         for _ in range(ITEMS):
             next(stream)
     assert inputs.closed.wait(PATIENCE)
+
+
+def begun(path: Path) -> int:
+    """How many calls of `mark` have begun when no more do."""
+    last = -1
+    while last != path.stat().st_size:
+        last = path.stat().st_size
+        threading.Event().wait(0.15)
+    return last
+
+
+def mark(path: Path, number: int) -> int:
+    with path.open("ab", buffering=0) as file:
+        file.write(b".")
+    return number
+
+
+def test_of_a_range_no_more_is_run_ahead_of_who_is_slow(tmp_path: Path) -> None:
+    path = tmp_path / "begun"
+    path.touch()
+    with Pool(2) as pool:
+        stream = pool.imap(functools.partial(mark, path), range(100_000))
+        for taken in range(1, 4):
+            next(stream)
+            assert taken < begun(path) <= taken + ITEMS
+        for _ in range(taken, 20_000):  # as fast as they come
+            next(stream)
+        assert begun(path) <= 20_000 + 4 * ITEMS
 
 
 def test_never_are_more_ahead_than_allowed() -> None:
