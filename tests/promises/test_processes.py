@@ -1264,3 +1264,24 @@ def test_a_template_that_is_killed_holds_nobody_who_waited_for_its_processes(scr
         """
     )
     assert said == "None\n"
+
+
+def log_at_the_end(number: int) -> int:
+    import atexit
+
+    atexit.register(logging.getLogger("at the end").warning, "%d", number)
+    return number
+
+
+def test_what_is_said_behind_the_outcome_is_heard_though_all_comes_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    with Pool(1) as pool:
+        assert pool.submit(int).get(PATIENCE) == 0
+        crank, hold = Crank._current, threading.Event()
+        assert crank is not None
+        crank.post(hold.wait)  # it comes to nothing else until the process has ended
+        process = Process(target=log_at_the_end, args=(7,))
+        process.start()
+        multiprocessing.connection.wait([process.sentinel], PATIENCE)
+        hold.set()
+        assert process.result(PATIENCE) == 7
+    assert [record.message for record in caplog.records if record.name == "at the end"] == ["7"]

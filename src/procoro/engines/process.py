@@ -373,10 +373,11 @@ class Child:
                 self._arrived.append(handles.arrive(message, fds))
             else:
                 self.outcome = message, fds
-                if kind != channel.RAISED:
+                if kind == channel.RAISED:
+                    self._answer()
+                elif not self._leaving:  # else this is to hear it out
                     self._expect_end()
                     return
-                self._answer()
 
     def _answer(self) -> None:
         try:
