@@ -219,7 +219,7 @@ class LocalEngine:
     def close(self) -> None:
         """All workers are gone (or have to go, if this is the end by a bug): let the template go, too.
 
-        Not at once: programs make one pool after another, and to start a template takes 70 ms.
+        Not at once: programs make one pool after another, and to start a template takes 50 ms.
         """
         for member in self._members.values():
             self._crank.unwatch(member.end)
