@@ -11,6 +11,7 @@ from procoro.sleeping import Flag
 from tests.promises.looks import PATIENCE, wait_until
 
 POSTS = 60
+TRIES = 20
 
 
 @pytest.fixture
@@ -37,13 +38,17 @@ class Rounds:
 def test_what_is_posted_soon_comes_in_its_order_though_nobody_is_woken_for_each(crank: Crank) -> None:
     rounds, called = Rounds(), list[int]()
     crank.post(lambda: crank.add(rounds))
-    for number in range(POSTS):
-        post = crank.post if number % 10 == 9 else crank.post_soon
-        post(lambda number=number: called.append(number))
-        time.sleep(SOON / 10)  # in which it would wake each time
-    wait_until(lambda: len(called) == POSTS, "the last is called without a post behind it")
-    assert called == list(range(POSTS))
-    assert rounds.count < POSTS // 2
+    for first in range(0, TRIES * POSTS, POSTS):
+        before = rounds.count
+        for number in range(first, first + POSTS):
+            post = crank.post if number % 10 == 9 else crank.post_soon
+            post(lambda number=number: called.append(number))
+            time.sleep(SOON / 10)  # in which it would wake each time
+        wait_until(lambda last=number: last in called, "the last is called without a post behind it")
+        assert called == list(range(first + POSTS))
+        if rounds.count - before < POSTS // 2:  # not where something else keeps us from posting that fast
+            return
+    pytest.fail("it is woken each time")
 
 
 def test_it_is_woken_for_the_first_of_them(crank: Crank) -> None:
