@@ -178,8 +178,7 @@ class Streams:
         if stream is not None:
             self._count(stream, -event.count, -event.nbytes)
             if stream.opened.total is not None:
-                few = FURTHER * self.most_items if stream.abreast else self.most_items
-                stream.abreast = stream.unread() < few // 2
+                stream.abreast = stream.unread() < (FURTHER if stream.abreast else 1) * self.most_items // 2
             self._look_at(stream)
             self._close(stream)
 
