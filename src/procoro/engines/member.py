@@ -233,7 +233,7 @@ class Member:
         if kind in record.FORMATS:
             return Run(first, len(cells), True, len(data), Numbers(data, record.FORMATS[kind]))
         if kind == record.TEXT:
-            return Run(first, len(cells), True, len(data), Texts(data))
+            return Run(first, len(cells), True, len(data), Texts(data, cells, start))
         packed = self._packed(kind, data)
         nbytes = packed.block.nbytes if isinstance(packed, BigValue) else len(data)
         return Run(first, 1, not isinstance(packed, Failure), nbytes, packed, kind == record.CUT)

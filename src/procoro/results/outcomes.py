@@ -10,7 +10,7 @@ from typing import Any
 from procoro.calls import Fault, FaultKind, Run
 from procoro.results.failures import Context, error_of, exception_of, unpickling_error
 from procoro.wire.exceptions import Failure
-from procoro.wire.values import Numbers, Texts, Values
+from procoro.wire.values import Numbers, Values
 
 OVER = (CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED)  # states of a result that has one
 FORGOTTEN = object()  # stands where an outcome was that its result has taken
@@ -42,7 +42,7 @@ class Outcomes:
     def values(self) -> list[Any] | None:
         """All values in one go; None if some call failed or does not unpickle: then `get` each."""
         packed = getattr(self.outcome, "packed", None)
-        if not isinstance(packed, (Values, Numbers, Texts)):
+        if not isinstance(packed, (Values, Numbers)):
             return None
         values = _unpickled(packed.load)
         return None if isinstance(values, Raised) else values

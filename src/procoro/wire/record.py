@@ -51,6 +51,12 @@ KIND_MASK = 7
 VALUE, FAILURE, BIG_VALUE, BIG_FAILURE, CUT, INT, FLOAT, TEXT = range(8)
 FORMATS: dict[int, Literal["q", "d"]] = {INT: "q", FLOAT: "d"}  # as `struct` names them
 
+
+def room(calls: int) -> int:
+    """Bytes that the outcomes of so many calls may take in a slot: there is always space to name a block for each."""
+    return DATA - 8 * calls
+
+
 TAKEN, LOADED, BEAT, ENDS = 0, 1, 4, 16  # cells of the header; those of different writers on different cache lines
 
 

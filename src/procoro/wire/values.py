@@ -32,11 +32,31 @@ class Values:
 
     def load_one(self, index: int) -> Any:
         """One value. Raises whatever unpickling it raises."""
-        start = self._end(index - 1) if index else 0
-        return pickle.loads(self.data[start : self._end(index)] + b".")
+        return pickle.loads(self._bytes(index) + b".")
+
+    def _bytes(self, index: int) -> bytes:
+        return self.data[self._end(index - 1) if index else 0 : self._end(index)]
 
     def _end(self, index: int) -> int:
         return (self.cells[index] & record.END_MASK) - self.start
+
+
+class Texts(Values):
+    """A run of strings, with a zero behind each."""
+
+    __slots__ = ()
+
+    def load(self) -> list[Any]:
+        """All of them."""
+        texts = self.data.decode().split("\0")
+        if len(texts) > len(self.cells) + 1:  # there are zeros within them
+            return [self.load_one(index) for index in range(len(self.cells))]
+        del texts[-1]  # what stands behind the last zero
+        return texts
+
+    def load_one(self, index: int) -> Any:
+        """One of them."""
+        return self._bytes(index)[:-1].decode()
 
 
 class Numbers:
@@ -54,25 +74,6 @@ class Numbers:
     def load_one(self, index: int) -> Any:
         """One of them."""
         return self._numbers[index]
-
-
-class Texts:
-    """A run of strings, with a zero behind each; there is none within them."""
-
-    __slots__ = ("_data",)
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def load(self) -> list[Any]:
-        """All of them."""
-        texts = self._data.decode().split("\0")
-        del texts[-1]  # what stands behind the last zero
-        return texts
-
-    def load_one(self, index: int) -> Any:
-        """One of them."""
-        return self.load()[index]
 
 
 class BigValue:
