@@ -162,7 +162,7 @@ def test_bounded_streams_share_the_window() -> None:
     pool.run()
     done = Counter(stream for stream, _ in pool.delivered)
     share = MOST_ITEMS // 10
-    assert share - share // 4 < min(done.values()) and max(done.values()) <= share
+    assert share // 2 <= min(done.values()) and max(done.values()) <= share
     for _ in range(50):
         for stream in done:
             pool.tell(m.Consumed(stream, 100, 800))
@@ -181,6 +181,35 @@ def test_a_bounded_stream_that_is_consumed_item_by_item_does_not_get_them_so() -
             pool.tell(m.Consumed(stream, 1, 8))
             pool.run()
     assert len(pool.sent) - sent < (len(pool.delivered) - delivered) / 50
+
+
+def take_all(pool: Clockwork, taken: Counter[int]) -> None:
+    """Every stream's consumer takes what is there."""
+    there = Counter(stream for stream, _ in pool.delivered)
+    for stream, count in (there - taken).items():
+        pool.tell(m.Consumed(stream, count, 8 * count))
+    pool.run()
+    taken.update(there - taken)
+
+
+def test_of_many_streams_packets_are_half_a_share_and_of_lists_the_share_is_larger() -> None:
+    streams = 50
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    for stream in range(1, streams + 1):
+        pool.map(stream, 20_000, window=True)
+    pool.run()
+    taken: Counter[int] = Counter()
+    for _ in range(5):
+        take_all(pool, taken)
+        assert len(pool.delivered) - taken.total() <= FURTHER * MOST_ITEMS
+    assert max(sent.count for sent in pool.sent[-streams:]) == FURTHER * MOST_ITEMS // streams // 2
+    # A generator whose consumer keeps up: no stream has more than its share of the smaller window
+    pool.inputs[99] = 1_000_000
+    pool.tell(m.Opened(99, 99, "f", window=True))
+    for _ in range(10):
+        take_all(pool, taken)
+    assert len(pool.delivered) - taken.total() <= MOST_ITEMS
+    assert max(sent.count for sent in pool.sent[-streams:]) == MOST_ITEMS // (streams + 1) // 2
 
 
 def test_a_consumer_that_comes_back_is_served_on() -> None:

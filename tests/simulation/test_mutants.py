@@ -78,7 +78,7 @@ MUTANTS = [
     ("a third span", "fleet", "len(worker.spans) == depth", "True"),
     ("a worker that stays stuck", "scheduler", "worker.stuck = False", "pass"),
     ("an unbounded pull", "streams", "items = min(self._most(stream) - self.items,", "items = max(100,"),
-    ("a lazy input pulled too far", "streams", "if stream.opened.total is not None:", "if True:"),
+    ("a lazy input pulled too far", "streams", "stream.abreast and not self._generators", "stream.abreast"),
     (
         "an unbounded pull of bytes",
         "streams",

@@ -24,8 +24,8 @@ from procoro.scheduler.messages import (
 
 MOST_ITEMS = 4095  # pulled and not yet taken, in all bounded streams of a pool; a feeder may hold one more
 MOST_BYTES = 16 * 1024 * 1024
-# So many times that for a list, tuple or range whose consumer keeps up, while its stream is the only one: packets of a
-# thousand calls end faster than they are replaced, if each takes 0.2 µs; and no input is made earlier by that.
+# So many times that for lists, tuples and ranges whose consumers keep up, while no other inputs are pulled: packets of
+# a thousand calls end faster than they are replaced, if each takes 0.2 µs; and no input is made earlier by that.
 FURTHER = 4
 BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
 LONGEST_BACK_OFF = 30.0
@@ -122,6 +122,7 @@ class Streams:
         self.nbytes = 0.0
         self._pulled: dict[int, Stream] = {}  # those that have more inputs
         self._sharers = 0  # of those, bounded ones
+        self._generators = 0  # of the bounded ones, those whose inputs may be made as they are pulled
         self.changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
         self.cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
         self._do = do
@@ -143,7 +144,7 @@ class Streams:
             event.items = ()
         else:
             self._pulled[event.stream] = self.changed[event.stream] = stream
-            self._sharers += stream.window
+            self._count_sharer(stream, +1)
         if ending is not None:
             self.stop(stream, ending)
 
@@ -177,8 +178,7 @@ class Streams:
         stream = self.by_number.get(event.stream)
         if stream is not None:
             self._count(stream, -event.count, -event.nbytes)
-            if stream.opened.total is not None:
-                stream.abreast = stream.unread() < (FURTHER if stream.abreast else 1) * self.most_items // 2
+            stream.abreast = stream.unread() < (FURTHER if stream.abreast else 1) * self.most_items // 2
             self._look_at(stream)
             self._close(stream)
 
@@ -246,7 +246,7 @@ class Streams:
         ahead = self.batching.ahead(stream.opened.function, self.places)
         size = ahead // 2
         if stream.window:
-            size = min(size, self._share(stream) // (WINDOW * self.workers))
+            size = min(size, self._part(stream))
         return max(1, size), self.workers * (self.places + 2 * ahead)
 
     def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
@@ -256,7 +256,7 @@ class Streams:
         if opened.chunk is not None:
             size = max(size, min(opened.chunk, MOST_CALLS))
         if stream.window:
-            size = min(size, max(1, self._share(stream) // (WINDOW * self.workers)))  # all workers share the window
+            size = min(size, max(1, self._part(stream)))
         return size
 
     def _allowance(self, stream: Stream) -> tuple[int, int]:
@@ -275,11 +275,15 @@ class Streams:
 
     def _most(self, stream: Stream) -> int:
         """Items that there may be in all bounded streams, for this one to pull more."""
-        return FURTHER * self.most_items if stream.abreast and self._sharers == 1 else self.most_items
+        return FURTHER * self.most_items if stream.abreast and not self._generators else self.most_items
 
     def _share(self, stream: Stream) -> int:
         """Items that one bounded stream may hold: they share the window, or the first would leave the others crumbs."""
         return self._most(stream) // max(1, self._sharers)
+
+    def _part(self, stream: Stream) -> int:
+        """Items of its share that may go to one worker at a time: all workers are to have some of the window."""
+        return self._share(stream) // max(2, WINDOW * self.workers // max(1, self._sharers))
 
     def _ask(self, stream: Stream, items: int, nbytes: int) -> None:
         """What has been asked for counts as if it were there; nothing is asked for when it was answered."""
@@ -296,7 +300,7 @@ class Streams:
     def _unbind(self, stream: Stream) -> None:
         self._count(stream, -stream.items, -stream.nbytes)
         if stream.opened.stream in self._pulled:
-            self._sharers -= stream.window
+            self._count_sharer(stream, -1)
         stream.window = False
         self._look_at(stream)
         self._close(stream)
@@ -310,8 +314,13 @@ class Streams:
         """It has no more inputs, or none that are wanted. False: that was known."""
         if self._pulled.pop(stream.opened.stream, None) is None:
             return False
-        self._sharers -= stream.window
+        self._count_sharer(stream, -1)
         return True
+
+    def _count_sharer(self, stream: Stream, change: int) -> None:
+        if stream.window:
+            self._sharers += change
+            self._generators += change if stream.opened.total is None else 0
 
     # ----------------------------------------------------------------------------------------- outcomes
 
