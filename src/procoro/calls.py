@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 TYPE_CHECKING = False  # by hand, see pool.py
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 
 class Piece:
@@ -38,9 +38,7 @@ class Piece:
 
     def alone(self, at: int) -> Sequence[object]:
         """One call's input, in a sequence of the kind that it came in: that tells how it is packed."""
-        kind: Any = type(self.items)
-        one = self.items[self.offset + at : self.offset + at + 1]
-        return one if type(one) is kind else kind(one)  # of one's own kind of list, a part is a plain list
+        return self.items[self.offset + at : self.offset + at + 1]
 
     def __repr__(self) -> str:
         return f"Piece({self.stream}: {self.first}..{self.first + self.count - 1})"

@@ -281,7 +281,7 @@ class Pool:
             stream, shape = batch.context.stream, batch.context.shape
             function, name = (None, batch.kind[0]) if isinstance(batch.kind, tuple) else (batch.kind, "")
             if shape in (inputs.ONE, inputs.STAR):
-                items: Any = inputs.PlainInputs(values)
+                items: inputs.Inputs = inputs.PlainInputs(values)
                 nbytes = inputs.plain_size(values, shape) or 0
             else:
                 items, nbytes = inputs.PackedInputs(values), sum(map(size_of, values))
@@ -590,7 +590,7 @@ class Pool:
         conductor, stream = self._conductor, next(self._streams)
         context.stream = stream
 
-        def supply(items: Sequence[Any], nbytes: int) -> None:
+        def supply(items: inputs.Inputs, nbytes: int) -> None:
             conductor.supply(stream, items, nbytes)
 
         def finish(error: BaseException | None) -> None:

@@ -24,6 +24,7 @@ from procoro.sleeping import Flag
 from procoro.wire.blocks import Spares
 from procoro.wire.exceptions import Failure, pack_failure
 from procoro.wire.handles import Handle
+from procoro.wire.inputs import Inputs
 from procoro.wire.library import Entry, Library
 from procoro.wire.packer import Packer
 
@@ -159,7 +160,7 @@ class Conductor:
 
         self.crank.post(begin)
 
-    def supply(self, stream: int, items: Any, nbytes: int) -> None:
+    def supply(self, stream: int, items: Inputs, nbytes: int) -> None:
         """Inputs have been pulled."""
         self.crank.post(lambda: self._supplied(stream, items, nbytes))
 
@@ -334,9 +335,9 @@ class Conductor:
 
     def _send(self, effect: m.Send) -> None:
         side = self._streams[effect.stream]
-        items = effect.items
+        items: Any = effect.items
         if effect.offset or effect.count != len(items):
-            items = type(items)(items[effect.offset : effect.offset + effect.count])  # type: ignore[call-arg]
+            items = items[effect.offset : effect.offset + effect.count]
         try:
             self._engine.send(effect.worker, effect.span, effect.first, side.function, side.shape, items, effect.many)
         except OSError as error:  # no descriptor, no memory: these calls fail, by that name
@@ -353,7 +354,7 @@ class Conductor:
         self._streams[opened.stream] = side
         self._events.append(opened)
 
-    def _supplied(self, stream: int, items: Any, nbytes: int) -> None:
+    def _supplied(self, stream: int, items: Inputs, nbytes: int) -> None:
         side = self._streams.get(stream)
         if side is not None and not side.finished:
             self._events.append(m.Supplied(stream, items, nbytes))

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from procoro.crank import Crank
 from procoro.wire.blocks import Parts
-from procoro.wire.inputs import HUGE, ONE, SCALARS, PackedInputs, PlainInputs, Refused, plain_inputs
+from procoro.wire.inputs import HUGE, ONE, SCALARS, Inputs, PackedInputs, PlainInputs, Refused, plain_inputs
 from procoro.wire.packer import Packer
 
 FRESH = 0.001  # seconds that a pulled input may wait for others to travel with
 LAST = 0.1  # seconds in which the input that is being pulled when no more are wanted may still come
 
-Supply = Callable[[Sequence[Any], int], None]
+Supply = Callable[[Inputs, int], None]
 Finish = Callable[[BaseException | None], None]
 
 
@@ -55,20 +55,21 @@ class SequenceSource:
         if self._at >= len(self._values):
             self.stop(drop=False)
 
-    def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Sequence[Any], int]:
+    def _take(self, values: Sequence[Any], nbytes: int) -> tuple[Inputs, int]:
         while (plain := plain_inputs(values, self._shape)) is not None:
             _, size = plain
             if size <= nbytes or len(values) == 1:
                 return plain
             values = values[: max(1, len(values) * nbytes // size)]
-        inputs, size = PackedInputs(), 0
+        inputs: list[bytes | Parts] = []
+        size = 0
         for value in values:
             packed = pack_or_refuse(value, self._packer)
             inputs.append(packed)
             size += len(packed) if type(packed) is bytes else size_of(packed)
             if size >= nbytes:
                 break
-        return inputs, size
+        return PackedInputs(inputs), size
 
     def stop(self, drop: bool) -> None:
         """As in `Source`."""
@@ -160,10 +161,8 @@ class IteratorSource:
         if self._shape == ONE and _Packed not in set(map(type, values)):
             self._supply(PlainInputs(values), size)
             return
-        packed = PackedInputs(
-            value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value in values
-        )
-        self._supply(packed, size)
+        packed = [value.data if type(value) is _Packed else pack_or_refuse(value, self._packer) for value in values]
+        self._supply(PackedInputs(packed), size)
 
     def _run(self) -> None:
         """The feeder's thread."""

@@ -11,9 +11,8 @@ import pickle
 import signal
 import socket
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 from procoro import kernel, machine
 from procoro.calls import WorkerEnd
@@ -22,6 +21,7 @@ from procoro.engines.member import Member, Tell
 from procoro.engines.template import LINGER, UNTOLD, TemplateProcess
 from procoro.scheduler.messages import WorkerDead, WorkerLost, WorkerReady
 from procoro.wire import blocks, channel, handles, record
+from procoro.wire.inputs import Inputs
 from procoro.wire.library import Entry, Library
 from procoro.worker import heart, state
 
@@ -241,7 +241,7 @@ class LocalEngine:
         first: int,
         function: Entry | None,
         shape: int,
-        items: Sequence[Any],
+        items: Inputs,
         many: bool,
     ) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""

@@ -101,7 +101,7 @@ class Member:
         self.send([channel.INITIALIZE_HEAD.pack(channel.INITIALIZE, contents)])
 
     def send_span(
-        self, span: int, first: int, function: Entry | None, shape: int, items: Sequence[Any], many: bool
+        self, span: int, first: int, function: Entry | None, shape: int, items: inputs.Inputs, many: bool
     ) -> None:
         """Send a span. Raises OSError if its inputs find no room (a block cannot be made)."""
         packing, pieces, beside = self._pack(items)
@@ -134,7 +134,7 @@ class Member:
             if block is not None and lent is None:
                 os.close(block)
 
-    def _pack(self, items: Sequence[Any]) -> tuple[int, list[bytes], int | blocks.Written | None]:
+    def _pack(self, items: inputs.Inputs) -> tuple[int, list[bytes], int | blocks.Written | None]:
         try:
             return inputs.pack_span(items)
         except OSError:  # no descriptor, or no memory: of both, spares hold some

@@ -54,7 +54,7 @@ STARTED_HEAD = struct.Struct("<cQi")  # kind, ticket, pid
 EXITED_HEAD = struct.Struct("<cQi")  # kind, ticket, wait status
 
 # Packing of a span's inputs
-PLAIN, EACH, PARTS, IN_BLOCK = 0, 1, 2, 8
+PLAIN, EACH, PARTS, TEXTS, IN_BLOCK = 0, 1, 2, 4, 8
 
 
 def pair() -> tuple[End, End]:
