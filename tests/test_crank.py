@@ -59,6 +59,63 @@ def test_it_is_woken_for_the_first_of_them(crank: Crank) -> None:
         assert called.wait(PATIENCE)
 
 
+def test_what_came_before_is_not_told_to_who_has_the_number_now(crank: Crank) -> None:
+    first, second, silent = os.pipe(), os.pipe(), os.pipe()
+    called: list[str] = []
+
+    def take(own: int, other: int) -> None:
+        """The other one's turn would come in the same round."""
+        called.append("taken")
+        crank.unwatch(own)
+        crank.unwatch(other)
+        os.dup2(silent[0], other)
+        crank.watch(other, lambda: called.append("misled"))
+
+    def watch() -> None:
+        crank.watch(first[0], lambda: take(first[0], second[0]))
+        crank.watch(second[0], lambda: take(second[0], first[0]))
+        os.write(first[1], b".")
+        os.write(second[1], b".")
+
+    crank.post(watch)
+    done = Flag()
+    crank.post(lambda: crank.call_later(0.01, done.set))
+    assert done.wait(PATIENCE)
+    assert called == ["taken"]
+    ended = Flag()
+    crank.post(lambda: [crank.unwatch(first[0]), crank.unwatch(second[0]), ended.set()])
+    assert ended.wait(PATIENCE)
+    for number in (*first, *second, *silent):
+        os.close(number)
+
+
+class Collecting:
+    """A lock in whose midst an object is collected, whose end posts, and waits for that."""
+
+    def __init__(self, crank: Crank) -> None:
+        self.crank = crank
+        self.waited: list[bool] = []
+
+    def __enter__(self) -> None:
+        if not self.waited:
+            self.waited.append(False)
+            called = Flag()
+            self.crank.post(called.set)
+            self.waited[0] = called.wait(PATIENCE)
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def test_who_is_woken_in_the_midst_of_being_woken(crank: Crank) -> None:
+    time.sleep(5 * SOON)  # it sleeps
+    lock, crank._wake_lock = crank._wake_lock, Collecting(crank)  # type: ignore[assignment]
+    called = Flag()
+    crank.post(called.set)
+    assert called.wait(PATIENCE)
+    assert crank._wake_lock.waited == [True]  # type: ignore[attr-defined]
+    crank._wake_lock = lock
+
+
 def test_what_is_watched_no_more_is_not_called_with_what_came_before(crank: Crank) -> None:
     pipes = [os.pipe() for _ in range(2)]
     called: list[int] = []

@@ -59,6 +59,8 @@ class Crank:
         os.set_blocking(self._wake_read, False)
         os.set_blocking(wake_write, False)
         self._awake = False
+        # Is somebody about to wake it? In the midst of that a `__del__` may run, post, and wait: it has to write, too.
+        self._waking = False
         self._dozes = False  # does it sleep for `SOON` at most, and look then?
         self._posted_soon = False  # since it began to
         self._dozes_until = 0.0
@@ -114,17 +116,18 @@ class Crank:
             self._wake()
 
     def _wake(self) -> None:
-        if not self._awake:
+        if not self._awake or self._waking:
             if sys.is_finalizing():  # the crank's thread has gone, perhaps with the lock
                 return
             try:
-                self._awake = True
+                self._waking = self._awake = True
                 with self._wake_lock:
                     self._wake_write.write(b".")  # if it is full, the crank will wake anyway
+                self._waking = False
             except ValueError:  # it was closed meanwhile
                 self._call_all()
             except BaseException:  # of a signal handler: it may not have been woken
-                self._awake = False
+                self._waking = self._awake = False
                 raise
         elif self._over:
             self._call_all()
@@ -185,8 +188,10 @@ class Crank:
             with self._lock:
                 if not self.users and not self._calls:
                     break
-            for key, _ in self._wait(None if wake_at is None else min(max(wake_at - self.now(), 0.0), LONGEST_LOOK)):
-                if (call := self._watched.get(key.fd)) is not None:  # else one before it has seen to it
+            ready = self._wait(None if wake_at is None else min(max(wake_at - self.now(), 0.0), LONGEST_LOOK))
+            for fd, call in [(key.fd, self._watched[key.fd]) for key, _ in ready]:
+                # Else one before it has seen to it; the number may even be that of a new descriptor.
+                if self._watched.get(fd) is call:
                     self._call(call)
             self._awake = True
             self._call_all()

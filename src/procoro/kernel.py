@@ -43,6 +43,10 @@ def shared_file(name: str, size: int = 0) -> int:
     if not hasattr(os, "memfd_create"):
         raise NotImplementedError("procoro needs memfd_create, which this system lacks: Linux is supported")
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    if fd < 3:  # it would be taken for a standard stream that is closed
+        os.close(fd)
+        occupy_standard()
+        return shared_file(name, size)
     os.ftruncate(fd, size)
     return fd
 

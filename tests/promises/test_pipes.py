@@ -1,6 +1,7 @@
 """Pipes: as `multiprocessing` has them; an end sees that the other side has died, can be awaited, and sent anywhere."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import pickle
@@ -527,6 +528,17 @@ def test_a_plain_pickle_is_refused_in_words() -> None:
 
 
 # ---------------------------------------------------------------------------------------------- leftovers
+
+
+@pytest.mark.filterwarnings("error")
+def test_ends_in_a_cycle_are_dropped_without_a_warning() -> None:
+    for _ in range(20):
+        ends: list[Any] = list(Pipe())
+        for end in ends:
+            end.cycle = end
+        ends.append(ends)
+    del ends, end
+    gc.collect()
 
 
 def test_200_come_and_go_and_nothing_stays() -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,70 @@ def test_a_closed_stdout_harms_nothing(start: Start) -> None:
     )
     _, said = process.communicate(timeout=10)
     assert (process.returncode, said) == (0, "done")
+
+
+CLOSED = [
+    pytest.param(
+        """
+        with Pool(1) as pool:  # its template is still there when the next pool comes
+            pool.apply(abs, (1,))
+        os.close(1)
+        with Pool(1, maxtasksperchild=1) as pool:
+            for function in (talk, abs, talk, neg):
+                pool.apply(function, (3,))
+        """,
+        id="closed between two pools",
+    ),
+    pytest.param(
+        """
+        for number in range(3):
+            os.close(number)
+        files = [open(os.devnull, "w") for _ in range(3)]  # which no program that is started gets
+        with Pool(2) as pool:
+            assert pool.map(talk, range(4)) == list(range(4))
+        process = Process(target=talk, args=(1,))
+        process.start()
+        assert process.result(10) == 1
+        """,
+        id="taken by files",
+    ),
+    pytest.param(
+        """
+        os.close(1)
+        ends = Pipe()
+        process = Process(target=talk, args=(1,))
+        process.start()
+        assert process.result(10) == 1
+        assert not any(end.poll(0.1) for end in ends)
+        """,
+        id="closed before a pipe",
+    ),
+]
+
+
+@pytest.mark.parametrize("program", CLOSED)
+def test_what_is_ours_is_no_standard_stream(start: Start, program: str) -> None:
+    process = start(
+        """
+        import os
+        from operator import neg
+        from procoro import Pipe, Pool, Process
+
+        def talk(x):
+            print("nobody hears " * 1000)
+            return x
+
+        said = os.dup(2)
+        try:
+            exec(PROGRAM)
+            os.write(said, b"done")
+        except BaseException as error:
+            os.write(said, repr(error).encode())
+        os._exit(0)
+        """.replace("PROGRAM", repr(textwrap.dedent(program)))
+    )
+    _, said = process.communicate(timeout=30)
+    assert said == "done"
 
 
 def test_input_is_left_to_the_caller(start: Start) -> None:

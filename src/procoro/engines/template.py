@@ -98,7 +98,8 @@ class TemplateProcess:
         self.alive = False
         if crank is not None:
             crank.unwatch(self.control)
-        os.close(self.pidfd)
+        pidfd, self.pidfd = self.pidfd, -1  # first: a child that is forked meanwhile closes it, too
+        os.close(pidfd)
         self.control.close()
         self._end()
 

@@ -60,6 +60,8 @@ class Connection:
         self.key = os.fstat(end.fileno()).st_ino
         self.awaited_by: weakref.WeakSet[Any] = weakref.WeakSet()
         self._carriers = _Carriers(0)  # of no process: made anew by the first that needs some
+        # In a cycle that is collected, `__del__` would come too late: the socket may be first, and warn.
+        weakref.finalize(self, end.close).atexit = False
 
     # ---- as in multiprocessing.connection.Connection
 
@@ -402,7 +404,7 @@ def Pipe(duplex: bool = True) -> tuple[Connection, Connection]:  # noqa: N802  (
     >>> there.recv()
     'hello'
     """
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ends = [socket.socket(fileno=end.detach()) for end in channel.pair()]
     for end in ends:
         end.settimeout(None)  # whatever default the user has set
         for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):

@@ -28,6 +28,7 @@ FEWEST = 3  # descriptors that come with a request: a connection, and where to w
 def main(control_fd: int, lifeline: int) -> None:
     """Serve start requests until the other side is gone."""
     control = channel.adopt(control_fd)
+    kernel.occupy_standard()  # the caller may have had files of its own there, which no program that it starts gets
     os.closerange(3, min(control_fd, lifeline))
     os.closerange(min(control_fd, lifeline) + 1, max(control_fd, lifeline))
     os.closerange(max(control_fd, lifeline) + 1, os.sysconf("SC_OPEN_MAX"))
