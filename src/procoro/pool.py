@@ -508,8 +508,9 @@ class Pool:
 
         Inputs are pulled as they are needed: at most 4,096 of them (or twice what may run at once) and 16 MiB (or
         one) are ahead of the consumer, in all streams of the pool together; a stream that finds no room left is still
-        granted two inputs a worker, so that it moves. Of a list, tuple or range, whose consumer keeps up with calls
-        that take microseconds, there may be 16,384. A generator runs in a thread of its own.
+        granted two inputs a worker, so that it moves. Items of lists, tuples and ranges are counted apart, and there
+        may be 16,384 while the consumer keeps up with calls that take microseconds. A generator runs in a thread of
+        its own.
 
         `chunksize`: at least so many calls travel together, and more while they are short; None: as learnt.
         `timeout` and `retries`: as for the pool, whose they replace; None: the pool's.

@@ -116,6 +116,31 @@ def test_results_count_as_well() -> None:
         assert (inputs.rest() - 30) << 20 <= 2 * BYTES
 
 
+def small_then_large(written: str, first_large: int, number: int) -> bytes:
+    if number < first_large:
+        return b""
+    with open(written, "ab", buffering=0) as file:
+        file.write(b".")
+    return bytes(200_000)
+
+
+@pytest.mark.parametrize("kind", [range, lambda stop: iter(range(stop))], ids=["range", "generator"])
+def test_results_that_have_become_large_are_made_as_they_are_taken(kind: Any, tmp_path: Path) -> None:
+    written, first_large, more = tmp_path / "written", 20_000, 5_000
+    written.touch()
+    call = functools.partial(small_then_large, str(written), first_large)
+    with Pool(2) as pool:
+        stream = pool.imap(call, kind(first_large + more))
+        assert sum(len(next(stream)) for _ in range(first_large)) == 0
+        made = [-1]
+        while made[-1] != (size := written.stat().st_size):
+            made.append(size)
+            threading.Event().wait(0.2)
+        assert made[-1] < more // 2  # not thousands, a gigabyte, as were under way
+        assert [len(value) for value in stream] == [200_000] * more
+    assert written.stat().st_size == more
+
+
 def test_one_huge_item_at_a_time_is_let_in(gate: Gate) -> None:
     inputs = Inputs(bytes(20 << 20) for _ in range(4))
     with Pool(2) as pool:

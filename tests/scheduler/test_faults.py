@@ -592,9 +592,9 @@ def test_who_has_left_its_share_of_the_window_leaves_it_to_the_others() -> None:
     ):
         stage.tell(m.Opened(stream, stream, "f", window=True), leave)
     stage.tell(m.Detached(2))  # twice
-    assert stage.scheduler.streams._sharers == stage.scheduler.streams._generators == 0
+    assert stage.scheduler.streams.generators.sharers == 0
     stage.tell(m.Opened(5, 5, "f", window=True), m.Unbounded())
-    assert stage.scheduler.streams._sharers == stage.scheduler.streams._generators == 0
+    assert stage.scheduler.streams.generators.sharers == 0
 
 
 def test_a_retry_comes_when_it_is_due_also_if_others_were_dropped() -> None:

@@ -6,10 +6,12 @@ import pytest
 
 from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS, TARGET
-from procoro.scheduler.streams import FURTHER, MOST_ITEMS
+from procoro.scheduler.streams import FURTHER, MOST_ITEMS, RESERVE
 from tests.scheduler.clockwork import Clockwork
 
 pytestmark = pytest.mark.pure
+
+ALONE = MOST_ITEMS - MOST_ITEMS // RESERVE  # that one stream may have
 
 
 def test_packets_grow_while_run_times_are_learnt() -> None:
@@ -144,13 +146,24 @@ def test_a_long_packet_is_shared_when_others_have_nothing_to_do() -> None:
     assert pool.now < 40 * 0.015 / 4 + 0.15
 
 
+def test_a_submit_does_not_wait_behind_packets_of_calls_that_have_become_slow() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6 if number < 50_000 else 0.01)
+    pool.map(1, 200_000)  # two packets of thousands in each worker, when they become slow
+    pool.run(1.0)
+    assert max(sent.count for sent in pool.sent) > 1000
+    for stream in range(2, 12):
+        pool.submit(stream, function=stream)
+        pool.run(pool.now + 0.2)
+        assert (stream, 0) in pool.delivered
+
+
 def test_all_workers_share_the_window_of_a_bounded_stream() -> None:
     pool = Clockwork(8, lambda stream, number: 1e-6)
     pool.map(1, 200_000, window=True)
     pool.run()
     # Nobody consumes: what fits into the window, in whole packets, is run by all.
-    packet = 4096 // (2 * 8)
-    assert MOST_ITEMS - packet < len(pool.delivered) <= MOST_ITEMS
+    packet = ALONE // (2 * 8)
+    assert ALONE - packet < len(pool.delivered) <= ALONE
     assert max(sent.count for sent in pool.sent) <= packet
 
 
@@ -161,7 +174,7 @@ def test_bounded_streams_share_the_window() -> None:
         pool.map(stream, 20_000, window=True)
     pool.run()
     done = Counter(stream for stream, _ in pool.delivered)
-    share = MOST_ITEMS // 10
+    share = ALONE // 10
     assert share // 2 <= min(done.values()) and max(done.values()) <= share
     for _ in range(50):
         for stream in done:
@@ -202,25 +215,34 @@ def test_of_many_streams_packets_are_half_a_share_and_of_lists_the_share_is_larg
     for _ in range(5):
         take_all(pool, taken)
         assert len(pool.delivered) - taken.total() <= FURTHER * MOST_ITEMS
-    assert max(sent.count for sent in pool.sent[-streams:]) == FURTHER * MOST_ITEMS // streams // 2
-    # A generator whose consumer keeps up: no stream has more than its share of the smaller window
-    pool.inputs[99] = 1_000_000
-    pool.tell(m.Opened(99, 99, "f", window=True))
-    for _ in range(10):
-        take_all(pool, taken)
-    assert len(pool.delivered) - taken.total() <= MOST_ITEMS
-    assert max(sent.count for sent in pool.sent[-streams:]) == MOST_ITEMS // (streams + 1) // 2
+    assert max(sent.count for sent in pool.sent[-streams:]) == FURTHER * ALONE // streams // 2
+
+
+@pytest.mark.parametrize("outer", ["list", "generator"])
+@pytest.mark.parametrize("inner", ["list", "generator"])
+def test_a_stream_within_the_loop_over_another_is_not_fed_crumbs(outer: str, inner: str) -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    taken: Counter[int] = Counter()
+    for stream, kind in ((1, outer), (2, inner)):
+        total = 100_000 if kind == "list" else None
+        pool.inputs[stream] = 100_000
+        pool.tell(m.Opened(stream, stream, "f", total=total, window=True))
+        for _ in range(20):
+            take_all(pool, taken)
+        # From here on nobody takes of it
+        taken[stream] = 100_000
+    inner_sent = [sent.count for sent in pool.sent if sent.stream == 2]
+    assert max(inner_sent) >= MOST_ITEMS // RESERVE // 4
 
 
 def test_a_consumer_that_comes_back_is_served_on() -> None:
     pool = Clockwork(2, lambda stream, number: 1e-5)
     pool.map(1, 20_000, window=True)
     pool.run()
-    for _ in range(20):
-        waiting = len(pool.delivered)
+    for taken in range(1000, 20_000, 1000):
         pool.tell(m.Consumed(1, 1000, 8000))
         pool.run()
-        assert len(pool.delivered) > waiting or len(pool.delivered) == 20_000
+        assert len(pool.delivered) > taken
     pool.tell(m.Detached(1))
     pool.run()
     assert len(pool.delivered) == 20_000

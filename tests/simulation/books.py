@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, cast
 
+from procoro.scheduler.backlog import Lane
 from procoro.scheduler.fleet import Worker
 from procoro.scheduler.spans import Crowd
+from procoro.scheduler.streams import Window
 from tests.simulation.crowd import NEVER
 
 if TYPE_CHECKING:
@@ -44,7 +47,8 @@ def check_books(world: World) -> None:
             assert worker.held == held, f"worker {worker.number} holds {held} calls, not {worker.held}"
             wait = f"{waiting_here} calls wait in worker {worker.number}, not {worker.waiting}"
             assert worker.waiting == waiting_here, wait
-    open_calls = backing_off = items = 0
+    open_calls = backing_off = 0
+    items: Counter[Window] = Counter()
     nbytes = 0.0
     for number, stream in streams.by_number.items():
         source = world.truth.sources[number]
@@ -53,13 +57,13 @@ def check_books(world: World) -> None:
         assert stream.items >= 0
         open_calls += stream.open_calls
         backing_off += stream.backing_off
-        if stream.window:
-            items += stream.items
+        if stream.window is not None:
+            items[stream.window] += stream.items
             nbytes += stream.nbytes
     assert open_calls == waiting + backing_off + sent, (
         f"{open_calls} calls are open: {waiting} wait, {backing_off} rest, {sent} are sent"
     )
-    assert items == streams.items
+    assert all(items[window] == window.items for window in (streams.generators, streams.sequences))
     assert abs(nbytes - streams.nbytes) < 1e-3
     assert streams.running == sum(not stream.ended for stream in streams.by_number.values())
     if not world.told:
@@ -71,7 +75,8 @@ def _check_progress(world: World) -> None:
     scheduler = world.scheduler
     if scheduler.short and any(worker.spans for worker in scheduler.fleet.workers.values()):
         return
-    lane = scheduler.backlog.next_lane()
+    full = [lane for lane in scheduler.backlog.waiting.values() if is_full(world, lane)]
+    lane = scheduler.backlog.next_lane(full)
     if lane is not None:
         idle = [worker.number for worker in scheduler.fleet.workers.values() if is_idle(worker)]
         assert not idle, f"workers {idle} have nothing to do, and calls wait"
@@ -79,7 +84,7 @@ def _check_progress(world: World) -> None:
         if head.opened.many and lane.pieces[0].first not in head.apart:
             free = [worker.number for worker in scheduler.fleet.workers.values() if _has_a_place(world, worker)]
             assert not free, f"workers {free} have places, and calls wait"
-    _check_reserved(scheduler)
+    _check_reserved(scheduler, lane)
     for source in world.truth.sources.values():
         stream = scheduler.streams.by_number.get(source.number)
         supplied = source.opened.items is not None
@@ -88,15 +93,25 @@ def _check_progress(world: World) -> None:
         assert source.asked or source.stopped or source.exhausted, f"stream {source.number} is not pulled"
 
 
-def _check_reserved(scheduler: Scheduler) -> None:
+def _check_reserved(scheduler: Scheduler, first: Lane | None) -> None:
     """A worker is kept for a call that is to be alone, if there is one whose turn it is."""
     fleet, lanes = scheduler.fleet, [lane for lane in scheduler.backlog.lanes.values() if lane.pieces]
     apart = [lane for lane in lanes if lane.pieces[0].first in scheduler.streams.of(lane.pieces[0]).apart]
-    if scheduler.backlog.next_lane() in apart:
+    if first in apart:
         workers = [worker for worker in fleet.workers.values() if fleet.is_open(worker)]
         kept = any(worker.apart or worker is fleet.reserved for worker in workers)
         assert kept or not workers, "a call is to be alone, and no worker will be"
     assert apart or fleet.reserved is None, "a worker is kept for nobody"
+
+
+def is_full(world: World, lane: Lane) -> bool:
+    """Outcomes hold all memory, and this lane's consumer has some to take, or will have when its calls have ended."""
+    streams, stream = world.scheduler.streams, world.scheduler.streams.of(lane.pieces[0])
+    if stream.window is None or streams.nbytes <= streams.most_nbytes:
+        return False
+    source = world.truth.sources[stream.opened.stream]
+    sent = stream.open_calls - lane.waiting - stream.backing_off
+    return source.delivered > source.consumed or sent > 0
 
 
 def is_idle(worker: Worker) -> bool:

@@ -77,8 +77,11 @@ MUTANTS = [
     ("a refused call that counts as running", "scheduler", "self._unsend(worker, sent, event.begun)", "pass"),
     ("a third span", "fleet", "len(worker.spans) == depth", "True"),
     ("a worker that stays stuck", "scheduler", "worker.stuck = False", "pass"),
-    ("an unbounded pull", "streams", "items = min(self._most(stream) - self.items,", "items = max(100,"),
-    ("a lazy input pulled too far", "streams", "stream.abreast and not self._generators", "stream.abreast"),
+    ("an unbounded pull", "streams", "items = min(self._most(stream, window) - window.items,", "items = max(100,"),
+    ("a lazy input pulled too far", "streams", "self.generators = Window(1)", "self.generators = Window(FURTHER)"),
+    ("outcomes that take all memory", "streams", "return stream.unread() > kept or", "return False and"),
+    ("outcomes that nobody takes", "streams", "return stream.unread() > kept or", "return True or"),
+    ("outcomes that nobody can take", "streams", "return stream.unread() > kept or", "return stream.unread() > 0 or"),
     (
         "an unbounded pull of bytes",
         "streams",

@@ -17,7 +17,7 @@ from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS
 from procoro.scheduler.scheduler import DEADLY, FAILURES, Scheduler
 from procoro.scheduler.streams import FURTHER
-from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_idle
+from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_full, is_idle
 from tests.simulation.crowd import NEVER, Crowd
 from tests.simulation.deaths import ONE, Deaths
 from tests.simulation.truth import Call, Source, Truth
@@ -254,6 +254,8 @@ class World:
             return  # it is dead, which is about to be told
         assert worker.killed_for is None and not worker.leaves, "sent to a worker that is to go"
         assert not worker.seen_dead, "sent to a worker that is dead"
+        taken = self.scheduler.fleet.workers[effect.worker].being_taken_back
+        assert not taken, "sent to a worker whose calls are being taken back"
         assert self.now >= worker.ready_at, "sent to a worker that is not ready"
         assert 0 < effect.count <= MOST_CALLS
         source = self.truth.sources[effect.stream]
@@ -264,6 +266,10 @@ class World:
             others = [other for other in self.workers.values() if other.is_busy]
             assert not others, "memory is short, and a second worker is given something"
             assert effect.count == 1 or not effect.many, "memory is short, and many calls are to run at once"
+        streams = self.scheduler.streams
+        full = streams.nbytes > streams.most_nbytes + len(self.truth.sources)
+        takes = source.delivered > source.consumed
+        assert not (source.bounded and full and takes), "outcomes hold all memory, and there will be more"
         worker.advance(self.now)
         assert effect.many == source.opened.many
         if self.rng.random() < self.refused:
@@ -289,7 +295,8 @@ class World:
         assert held <= self.places + ahead, f"{held} calls in a worker for {self.places}"
         if held > self.places:
             idle = [other.number for other in self.scheduler.fleet.workers.values() if is_idle(other)]
-            assert not idle, f"{held} calls in a worker for {self.places}, and none in {idle}"
+            full = any(is_full(self, lane) for lane in self.scheduler.backlog.waiting.values())
+            assert not idle or full, f"{held} calls in a worker for {self.places}, and none in {idle}"
         habits = self.habits[effect.stream]
         crowd = Crowd(effect.span, effect.stream, effect.first, effect.count, habits, apart, self.now)
         many.receive(crowd, self.now)
@@ -421,7 +428,7 @@ class World:
     def _check_bounds(self, source: Source, pull: m.Pull) -> None:
         """No more in flight than 4,096 items or what may run at once, and 16 MiB or one item.
 
-        (Of inputs whose number is known, four times as many may be.)
+        (Inputs whose number is known are counted apart, and four times as many may be.)
         """
         bounds = self.scheduler.streams
         if not source.bounded:
@@ -431,7 +438,7 @@ class World:
         bounded = [other for other in self.truth.sources.values() if other.bounded]
         floor = 2 * self.size
         lazy = source.opened.total is None
-        alike = [other for other in bounded if not lazy or other.opened.total is None]
+        alike = [other for other in bounded if (other.opened.total is None) == lazy]
         items = sum(other.in_flight + (other.asked or (0, 0))[0] for other in alike) + pull.count
         window = bounds.most_items * (1 if lazy else FURTHER)
         most = max(window, floor) + floor * (len(bounded) - 1)

@@ -164,7 +164,8 @@ class LocalEngine:
         while member.listen():
             pass
         member.look()
-        member.listen()  # to what the look has put aside
+        while member.listen():  # to what the look has put aside
+            pass
         self._crank.unwatch(member.end)
         if member.pidfd >= 0:
             self._crank.unwatch(member.pidfd)

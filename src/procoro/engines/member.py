@@ -26,6 +26,9 @@ Tell = Callable[[Event], None]
 AGAIN = 0.002  # seconds, after which what found no room is sent again
 
 
+BURST = 64  # messages of a worker that are taken in at a time: one that hands blocks over may always have another
+
+
 class Member:
     """A worker.
 
@@ -243,7 +246,7 @@ class Member:
             return Failure(data)
         number = int.from_bytes(data, "little")
         if number not in self.blocks:
-            self._take_in_blocks()  # it was sent before its outcome was recorded
+            self._take_in_blocks(number)
         block = self.blocks.pop(number)
         if isinstance(block, OSError):
             return Failure(pack_failure(block))
@@ -254,8 +257,8 @@ class Member:
     # ---- what it says
 
     def listen(self) -> bool:
-        """Take in what it says. True: there may be more, which nobody waits for."""
-        while True:
+        """Take in what it says. True: there may be more, which comes later: others are to be heard, too."""
+        for _ in range(BURST):
             try:
                 message, fds = self._aside.popleft() if self._aside else channel.receive(self.end)
             except OSError:
@@ -290,6 +293,9 @@ class Member:
                 self.failure = Failure(message[1:])
             elif kind == channel.LOG:
                 self._log(message[1:])
+        if self._aside:
+            self._crank.post(self.listen)
+        return True
 
     def _end_span(self, message: bytes) -> None:
         kind, span, ran, seconds = channel.ENDED_HEAD.unpack(message)
@@ -306,10 +312,13 @@ class Member:
             self.crowds.remove(span)
             self._tell(SpanEnded(self.number, span, ran, seconds))
 
-    def _take_in_blocks(self) -> None:
-        """Receive all that is there. What is no block waits for its turn: else we would look while we look."""
+    def _take_in_blocks(self, number: int) -> None:
+        """Receive this block, which was sent before its outcome was recorded, and what came before it.
+
+        What is no block waits for its turn: else we would look while we look.
+        """
         try:
-            while (received := channel.receive(self.end))[0]:
+            while number not in self.blocks and (received := channel.receive(self.end))[0]:
                 message, fds = received
                 if message[:1] == channel.BLOCK:
                     self._take_in_block(message, fds)

@@ -213,7 +213,10 @@ class Result(Future, Generic[T]):  # type: ignore[type-arg]
     # ---- new
 
     def kill(self) -> bool:
-        """End the call, also if it runs: it then ends with `CallKilled`. False if it had already ended."""
+        """End the call, also if it runs: it then ends with `CallKilled`. False if it had already ended.
+
+        One that ends by itself at this very moment, or whose model asks it to end and gets a value, keeps that.
+        """
         if self._batch is None:
             return self.cancel()
         if self._state in OVER:

@@ -68,7 +68,7 @@ from procoro.scheduler.spans import Crowd, Sent
 from procoro.scheduler.streams import Stream, Streams
 
 LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
-LONG_SPAN = 2 * LONG  # likewise behind a packet, when others have nothing to do
+LONG_SPAN = 2 * LONG  # likewise behind a packet, when others wait or have nothing to do
 HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
 DEADLY = 1000  # workers lost in a row to one stream, before it is given up: half a minute
 FAILURES = 10  # likewise, workers that left by themselves before they began any call of it
@@ -204,7 +204,7 @@ class Scheduler:
     def _fill(self, now: float) -> None:
         """Give waiting calls to workers that have room."""
         passed_over: list[Lane] = []
-        while (lane := self.backlog.next_lane(passed_over)) is not None:
+        while (lane := self._next_lane(passed_over)) is not None:
             if not self._is_many(lane):
                 if not self._hand_out(passed_over, now):
                     return
@@ -220,6 +220,12 @@ class Scheduler:
             else:
                 return
 
+    def _next_lane(self, passed_over: list[Lane]) -> Lane | None:
+        """The lane whose turn it is, of those that need not wait."""
+        while (lane := self.backlog.next_lane(passed_over)) is not None and self.streams.is_full(lane):
+            passed_over.append(lane)
+        return lane
+
     def _is_many(self, lane: Lane) -> bool:
         return self.has_many and self.streams.of(lane.pieces[0]).opened.many
 
@@ -227,7 +233,7 @@ class Scheduler:
         """Calls that run one after another: the idle workers first. False when no more can be sent."""
         for depth in range(WINDOW):
             for worker in self.fleet.room(depth):
-                lane = self.backlog.next_lane(passed_over)
+                lane = self._next_lane(passed_over)
                 if lane is None:
                     return False
                 if self._is_many(lane):
@@ -236,7 +242,7 @@ class Scheduler:
                     self._send(lane, worker, self._packet(lane), now)
                     if self.short:
                         return False
-        lane = self.backlog.next_lane(passed_over)
+        lane = self._next_lane(passed_over)
         return lane is not None and self._is_many(lane)
 
     def _tiny(self, worker: Worker, lane: Lane) -> bool:
@@ -313,6 +319,15 @@ class Scheduler:
             self._conclude(sent, at, run, stream, now)
         if sent.recorded == sent.limit:
             worker.span_since = now
+        if self.streams.nbytes > self.streams.most_nbytes and stream.window is not None:
+            self._hold_back(stream)
+
+    def _hold_back(self, stream: Stream) -> None:
+        """Its outcomes take all memory that they may: those of calls that have not begun are to come later."""
+        for worker in self.fleet.workers.values():
+            behind = worker.waiting if worker.many else self._behind(worker) > 1
+            if behind and any(sent.piece.stream == stream.opened.stream for sent in worker.spans.values()):
+                self._take_back(worker)
 
     def _conclude(self, sent: Sent, at: int, outcome: Run | Fault, stream: Stream, now: float) -> None:
         if isinstance(outcome, Run):
@@ -510,7 +525,7 @@ class Scheduler:
 
     def _is_late(self, worker: Worker, sent: Sent, now: float) -> bool:
         """Is anything kept waiting: behind a long call, in a worker that does not take it up, or in a long packet?"""
-        behind = sum(one.limit - one.recorded for one in worker.spans.values()) > 1
+        behind = self._behind(worker) > 1
         silent = worker.loaded != sent.number
         long_span = now >= worker.span_since + LONG_SPAN
         if long_span:
@@ -518,7 +533,18 @@ class Scheduler:
         if now >= worker.since + LONG:
             worker.stuck = True
             return behind or silent
-        return long_span and behind and self.backlog.next_lane() is None and any(self.fleet.room(0))
+        return long_span and behind and self._others_want(sent)
+
+    def _behind(self, worker: Worker) -> int:
+        """Calls in a worker that runs one after another, and that have no outcome."""
+        return sum(sent.limit - sent.recorded for sent in worker.spans.values())
+
+    def _others_want(self, sent: Sent) -> bool:
+        """Would calls of another party, or an idle worker, gain if what stands behind in this packet was taken back?"""
+        if not self.backlog.waiting:
+            return any(self.fleet.room(0))
+        own = self.streams.of(sent.piece).opened.lane
+        return any(lane != own for lane in self.backlog.waiting)
 
     # --------------------------------------------------------------------------------- deaths and starts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from procoro.calls import Ending, Fault, FaultKind, Piece, Run
-from procoro.scheduler.backlog import Backlog
+from procoro.scheduler.backlog import Backlog, Lane
 from procoro.scheduler.batching import MOST_CALLS, TARGET, Batching
 from procoro.scheduler.fleet import WINDOW
 from procoro.scheduler.messages import (
@@ -22,13 +22,25 @@ from procoro.scheduler.messages import (
     Unbounded,
 )
 
-MOST_ITEMS = 4095  # pulled and not yet taken, in all bounded streams of a pool; a feeder may hold one more
+MOST_ITEMS = 4095  # pulled and not yet taken, in all bounded streams of a kind; a feeder may hold one more
 MOST_BYTES = 16 * 1024 * 1024
-# So many times that for lists, tuples and ranges whose consumers keep up, while no other inputs are pulled: packets of
-# a thousand calls end faster than they are replaced, if each takes 0.2 µs; and no input is made earlier by that.
+# So many times that for lists, tuples and ranges whose consumers keep up: packets of a thousand calls end faster than
+# they are replaced, if each takes 0.2 µs; and no input is made earlier by that.
 FURTHER = 4
+RESERVE = 8  # a part of the window that is left to who comes later, say an `imap` within the loop over another
 BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
 LONGEST_BACK_OFF = 30.0
+
+
+class Window:
+    """What bounded streams whose inputs are of one kind share. `further`: so many times as much for who keeps up."""
+
+    __slots__ = ("further", "items", "sharers")
+
+    def __init__(self, further: int) -> None:
+        self.further = further
+        self.items = 0  # asked for or pulled, and not yet consumed
+        self.sharers = 0  # streams that have more inputs
 
 
 class Stream:
@@ -57,9 +69,9 @@ class Stream:
         "window",
     )
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, window: Window | None) -> None:
         self.opened = opened
-        self.window = opened.window
+        self.window = window  # None: it is not bounded
         self.supplied = 0  # inputs that have arrived
         self.open_calls = 0  # of those, without an outcome
         self.open_nbytes = 0.0
@@ -118,11 +130,10 @@ class Streams:
         self.most_nbytes = MOST_BYTES
         self.by_number: dict[int, Stream] = {}
         self.running = 0  # streams that have not ended
-        self.items = 0  # of bounded streams: asked for or pulled, and not yet consumed
-        self.nbytes = 0.0
+        self.generators = Window(1)
+        self.sequences = Window(FURTHER)  # whose inputs are there anyway
+        self.nbytes = 0.0  # of bounded streams: asked for or pulled, and not yet consumed
         self._pulled: dict[int, Stream] = {}  # those that have more inputs
-        self._sharers = 0  # of those, bounded ones
-        self._generators = 0  # of the bounded ones, those whose inputs may be made as they are pulled
         self.changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
         self.cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
         self._do = do
@@ -135,7 +146,8 @@ class Streams:
 
     def open(self, event: Opened, ending: Ending | None) -> None:
         """A stream begins; in a pool that is over, all its calls end like `ending`."""
-        stream = self.by_number[event.stream] = Stream(event)
+        kind = self.generators if event.total is None else self.sequences
+        stream = self.by_number[event.stream] = Stream(event, kind if event.window else None)
         self.running += 1
         self.backlog.open(event.stream, event.lane)
         if event.items is not None:
@@ -144,7 +156,8 @@ class Streams:
             event.items = ()
         else:
             self._pulled[event.stream] = self.changed[event.stream] = stream
-            self._count_sharer(stream, +1)
+            if stream.window is not None:
+                stream.window.sharers += 1
         if ending is not None:
             self.stop(stream, ending)
 
@@ -178,7 +191,8 @@ class Streams:
         stream = self.by_number.get(event.stream)
         if stream is not None:
             self._count(stream, -event.count, -event.nbytes)
-            stream.abreast = stream.unread() < (FURTHER if stream.abreast else 1) * self.most_items // 2
+            if stream.window is not None:
+                stream.abreast = stream.unread() < self._most(stream, stream.window) // 2
             self._look_at(stream)
             self._close(stream)
 
@@ -219,13 +233,13 @@ class Streams:
         if wanted > size:
             wanted -= wanted % size  # whole packets, no crumbs
         # No crumbs for who has something: each would come back as crumbs again (Clark, 1982: silly window syndrome).
-        if wanted > 0 and (wanted >= size or not (stream.items if stream.window else at_hand)):
+        if wanted > 0 and (wanted >= size or not (at_hand if stream.window is None else stream.items)):
             self._ask(stream, wanted, nbytes)
             self._do(Pull(number, wanted, nbytes))
             return True
-        if not stream.window:
+        if stream.window is None:
             return True
-        room = self._most(stream) - self.items if self.most_nbytes - self.nbytes >= 2 else 0
+        room = self._most(stream, stream.window) - stream.window.items if self.most_nbytes - self.nbytes >= 2 else 0
         return room >= min(size, level - at_hand)
 
     def _look_at(self, stream: Stream) -> None:
@@ -245,8 +259,8 @@ class Streams:
         """The same, of calls that run beside each other."""
         ahead = self.batching.ahead(stream.opened.function, self.places)
         size = ahead // 2
-        if stream.window:
-            size = min(size, self._part(stream))
+        if stream.window is not None:
+            size = min(size, self._part(stream, stream.window))
         return max(1, size), self.workers * (self.places + 2 * ahead)
 
     def packet(self, stream: Stream, weight: float = 0.0, remaining: int | None = None) -> int:
@@ -255,17 +269,18 @@ class Streams:
         size = self.batching.size(opened.function, weight, remaining, self.workers)
         if opened.chunk is not None:
             size = max(size, min(opened.chunk, MOST_CALLS))
-        if stream.window:
-            size = min(size, max(1, self._part(stream)))
+        if stream.window is not None:
+            size = min(size, max(1, self._part(stream, stream.window)))
         return size
 
     def _allowance(self, stream: Stream) -> tuple[int, int]:
         """How many items and bytes may be pulled now. Some items are always granted, so that no stream starves."""
-        if not stream.window:
+        if stream.window is None:
             nbytes = int(self.most_nbytes - stream.open_nbytes)
             items = max(MOST_CALLS * (WINDOW + 1), 2 * self.places) * self.workers
             return (items, nbytes) if nbytes > 0 else (0, 0)
-        items = min(self._most(stream) - self.items, self._share(stream) - stream.items)
+        window = stream.window
+        items = min(self._most(stream, window) - window.items, self._share(stream, window) - stream.items)
         items = max(items, 2 * self.workers - stream.items)
         # Half of what is left: one who is asked and does not answer leaves room for the others.
         nbytes = int(self.most_nbytes - self.nbytes) // 2
@@ -273,17 +288,18 @@ class Streams:
             return items, nbytes
         return (0, 0) if stream.items else (1, 1)  # the bound is 16 MiB or one item
 
-    def _most(self, stream: Stream) -> int:
-        """Items that there may be in all bounded streams, for this one to pull more."""
-        return FURTHER * self.most_items if stream.abreast and not self._generators else self.most_items
+    def _most(self, stream: Stream, window: Window) -> int:
+        """Items that there may be in the window, for this stream to pull more."""
+        return (window.further if stream.abreast else 1) * self.most_items
 
-    def _share(self, stream: Stream) -> int:
-        """Items that one bounded stream may hold: they share the window, or the first would leave the others crumbs."""
-        return self._most(stream) // max(1, self._sharers)
+    def _share(self, stream: Stream, window: Window) -> int:
+        """Items that one stream may hold of it: or the first would leave the others crumbs."""
+        most = self._most(stream, window)
+        return (most - most // RESERVE) // max(1, window.sharers)
 
-    def _part(self, stream: Stream) -> int:
+    def _part(self, stream: Stream, window: Window) -> int:
         """Items of its share that may go to one worker at a time: all workers are to have some of the window."""
-        return self._share(stream) // max(2, WINDOW * self.workers // max(1, self._sharers))
+        return self._share(stream, window) // max(2, WINDOW * self.workers // max(1, window.sharers))
 
     def _ask(self, stream: Stream, items: int, nbytes: int) -> None:
         """What has been asked for counts as if it were there; nothing is asked for when it was answered."""
@@ -291,17 +307,17 @@ class Streams:
         stream.asked, stream.asked_nbytes = items, nbytes
 
     def _count(self, stream: Stream, items: int, nbytes: float) -> None:
-        if stream.window:
+        if stream.window is not None:
             stream.items += items
             stream.nbytes += nbytes
-            self.items += items
+            stream.window.items += items
             self.nbytes += nbytes
 
     def _unbind(self, stream: Stream) -> None:
         self._count(stream, -stream.items, -stream.nbytes)
-        if stream.opened.stream in self._pulled:
-            self._count_sharer(stream, -1)
-        stream.window = False
+        if stream.window is not None and stream.opened.stream in self._pulled:
+            stream.window.sharers -= 1
+        stream.window = None
         self._look_at(stream)
         self._close(stream)
 
@@ -314,15 +330,24 @@ class Streams:
         """It has no more inputs, or none that are wanted. False: that was known."""
         if self._pulled.pop(stream.opened.stream, None) is None:
             return False
-        self._count_sharer(stream, -1)
+        if stream.window is not None:
+            stream.window.sharers -= 1
         return True
 
-    def _count_sharer(self, stream: Stream, change: int) -> None:
-        if stream.window:
-            self._sharers += change
-            self._generators += change if stream.opened.total is None else 0
-
     # ----------------------------------------------------------------------------------------- outcomes
+
+    def is_full(self, lane: Lane) -> bool:
+        """Do outcomes take all memory that they may, so that this lane's calls have to wait till some are taken?
+
+        Not if its consumer has none to take, and none is to be expected: then it would wait for ever.
+        """
+        if self.nbytes <= self.most_nbytes:
+            return False
+        stream = self.of(lane.pieces[0])
+        if stream.window is None:
+            return False
+        kept = sum(outcome.count for outcome in stream.held.values())
+        return stream.unread() > kept or stream.open_calls > lane.waiting + stream.backing_off
 
     def wait(self, piece: Piece) -> None:
         """Calls that now wait, unless they are not to be run."""
