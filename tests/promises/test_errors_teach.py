@@ -138,6 +138,7 @@ def test_an_argument_that_does_not_unpickle(pool: Pool) -> None:
         found = outcomes(pool.imap(calls.pid, values))
         assert len(found) == 3 and list(errors_in(found)) == [1]
         assert isinstance(found[1], RuntimeError)
+        assert "the input could not be unpickled in the worker: the function was not called" in found[1].__notes__
 
 
 def test_an_argument_that_ends_the_worker_when_unpickled(pool: Pool) -> None:
@@ -165,6 +166,7 @@ def test_a_function_that_does_not_unpickle_fails_its_calls(pool: Pool) -> None:
     found = outcomes(pool.imap(Function(), range(5)))
     assert len(found) == 5
     assert all(isinstance(error, RuntimeError) and "no function" in str(error) for error in found)
+    assert all("the function could not be unpickled in the worker: it was not called" in one.__notes__ for one in found)
 
 
 @pytest.mark.parametrize(

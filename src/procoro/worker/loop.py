@@ -18,7 +18,7 @@ from time import perf_counter as clock  # by name: calls may patch the module
 from typing import TYPE_CHECKING, Any
 
 from procoro.wire import blocks, channel, handles, record
-from procoro.wire.exceptions import pack_failure
+from procoro.wire.exceptions import add_note, pack_failure
 from procoro.wire.inputs import CARRIED, ONE, unpack_span
 from procoro.wire.library import Reader
 from procoro.worker import calling, output, state
@@ -252,6 +252,7 @@ class Worker:
                     block = weakref.ref(data.obj)
             inputs = unpack_span(packing & ~channel.IN_BLOCK, data, count)
         except BaseException as error:
+            add_note(error, "the function could not be unpickled in the worker: it was not called")
             function, inputs = _raiser(error), [None] * count
             shape = ONE
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from procoro.wire import record
 from procoro.wire.blocks import BIG, Parts
-from procoro.wire.exceptions import pack_failure
+from procoro.wire.exceptions import add_note, pack_failure
 from procoro.wire.inputs import short
 from procoro.wire.values import pack_big_value, pack_value
 
@@ -28,6 +28,7 @@ def failure(worker: Worker, error: BaseException, at: int, span: Span) -> bytes:
         shown = short(span.given(at), span.shape)
     except BaseException:  # the input itself does not unpickle: that is the error
         shown = "..."
+        add_note(error, "the input could not be unpickled in the worker: the function was not called")
     return _pack(error, shown)
 
 
