@@ -235,6 +235,20 @@ def test_a_stream_within_the_loop_over_another_is_not_fed_crumbs(outer: str, inn
     assert max(inner_sent) >= MOST_ITEMS // RESERVE // 4
 
 
+def test_who_waits_for_room_of_lists_does_not_wait_for_that_of_generators() -> None:
+    pool = Clockwork(2, lambda stream, number: 1e-6)
+    for stream, total in ((1, None), (2, None), (3, 100_000), (4, 100_000)):
+        pool.inputs[stream] = 100_000
+        pool.tell(m.Opened(stream, stream, "f", total=total, window=True))
+        pool.run()
+    done = Counter(stream for stream, _ in pool.delivered)
+    assert {1, 2, 3, 4} == set(done) and done[2] < done[1] and done[4] < done[3]
+    pool.tell(m.Detached(3))
+    pool.run()
+    now = Counter(stream for stream, _ in pool.delivered)
+    assert now[4] > done[4] and now[2] == done[2]
+
+
 def test_a_consumer_that_comes_back_is_served_on() -> None:
     pool = Clockwork(2, lambda stream, number: 1e-5)
     pool.map(1, 20_000, window=True)

@@ -147,7 +147,7 @@ class Scheduler:
             self.fleet.reserved = None
             if self.backlog.waiting:
                 self._fill(now)
-            if self.streams.changed or self.streams.cramped:
+            if self.streams.may_pull():
                 self.streams.pull()
         if self.closing:
             self._leave()

@@ -35,12 +35,13 @@ LONGEST_BACK_OFF = 30.0
 class Window:
     """What bounded streams whose inputs are of one kind share. `further`: so many times as much for who keeps up."""
 
-    __slots__ = ("further", "items", "sharers")
+    __slots__ = ("cramped", "further", "items", "sharers")
 
     def __init__(self, further: int) -> None:
         self.further = further
         self.items = 0  # asked for or pulled, and not yet consumed
         self.sharers = 0  # streams that have more inputs
+        self.cramped: dict[int, Stream] = {}  # those of them that wait for room that others hold, in their order
 
 
 class Stream:
@@ -135,7 +136,6 @@ class Streams:
         self.nbytes = 0.0  # of bounded streams: asked for or pulled, and not yet consumed
         self._pulled: dict[int, Stream] = {}  # those that have more inputs
         self.changed: dict[int, Stream] = {}  # of those, whose books have changed since `pull`: it may be its turn
-        self.cramped: dict[int, Stream] = {}  # and those that wait for room that others hold, in their order
         self._do = do
 
     def of(self, piece: Piece) -> Stream:
@@ -211,15 +211,20 @@ class Streams:
 
     def pull(self) -> None:
         """Ask for the inputs that the workers will need next."""
-        while self.cramped:
-            number, stream = next(iter(self.cramped.items()))
-            if not self._pull(stream):
-                break  # there is no room, and so there is none for those behind it
-            del self.cramped[number]
+        for window in (self.generators, self.sequences):
+            while window.cramped:
+                number, stream = next(iter(window.cramped.items()))
+                if not self._pull(stream):
+                    break  # there is no room, and so there is none for those behind it
+                del window.cramped[number]
         for number, stream in self.changed.items():
-            if not self._pull(stream):
-                self.cramped[number] = stream
+            if not self._pull(stream) and stream.window is not None:
+                stream.window.cramped[number] = stream
         self.changed.clear()
+
+    def may_pull(self) -> bool:
+        """May there be inputs to ask for?"""
+        return bool(self.changed or self.generators.cramped or self.sequences.cramped)
 
     def _pull(self, stream: Stream) -> bool:
         """Ask one for more, if it has too little. False: there is no room for that."""
