@@ -122,7 +122,9 @@ def last_calls(setting: Setting, books: Books) -> None:
     def idle() -> bool:
         gc.collect()
         books_are_empty = not scheduler.streams.by_number and not scheduler.backlog.lanes and not conductor._streams
-        return books_are_empty and not scheduler.busy() and scheduler.streams.items == 0 == scheduler.streams.running
+        windows = (scheduler.streams.generators, scheduler.streams.sequences)
+        books_are_empty = books_are_empty and all(window.items == window.sharers == 0 for window in windows)
+        return books_are_empty and not scheduler.busy() and scheduler.streams.running == 0
 
     try:
         until(idle, f"the pool is idle: {scheduler.streams.by_number}")

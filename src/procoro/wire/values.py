@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
+from pickle import dumps  # by name: calls may patch the module
 from typing import Any, Literal
 
 from procoro.wire import blocks, record, twin
@@ -92,7 +93,7 @@ class BigValue:
 def pack_value(value: Any) -> bytes:
     """One joinable outcome. Raises what pickling raises."""
     try:
-        return pickle.dumps(value, 3)
+        return dumps(value, 3)
     except Exception:
         return _to_protocol_3(value)
 
