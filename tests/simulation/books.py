@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from procoro.scheduler.backlog import Lane
 from procoro.scheduler.fleet import Worker
 from procoro.scheduler.spans import Crowd
-from procoro.scheduler.streams import Window
+from procoro.scheduler.streams import HEAVY, Window
 from tests.simulation.crowd import NEVER
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _check_reserved(scheduler: Scheduler, first: Lane | None) -> None:
 def is_full(world: World, lane: Lane) -> bool:
     """Outcomes hold all memory, and this lane's consumer has some to take, or will have when its calls have ended."""
     streams, stream = world.scheduler.streams, world.scheduler.streams.of(lane.pieces[0])
-    if stream.window is None or streams.nbytes <= streams.most_nbytes:
+    if stream.window is None or streams.nbytes <= HEAVY * streams.most_nbytes:
         return False
     source = world.truth.sources[stream.opened.stream]
     sent = stream.open_calls - lane.waiting - stream.backing_off

@@ -16,7 +16,7 @@ from procoro.calls import FaultKind, Run
 from procoro.scheduler import messages as m
 from procoro.scheduler.batching import MOST_CALLS
 from procoro.scheduler.scheduler import DEADLY, FAILURES, Scheduler
-from procoro.scheduler.streams import FURTHER
+from procoro.scheduler.streams import FURTHER, HEAVY
 from tests.simulation.books import check_books, check_refused, check_stuck, check_waits, is_full, is_idle
 from tests.simulation.crowd import NEVER, Crowd
 from tests.simulation.deaths import ONE, Deaths
@@ -267,7 +267,7 @@ class World:
             assert not others, "memory is short, and a second worker is given something"
             assert effect.count == 1 or not effect.many, "memory is short, and many calls are to run at once"
         streams = self.scheduler.streams
-        full = streams.nbytes > streams.most_nbytes + len(self.truth.sources)
+        full = streams.nbytes > HEAVY * streams.most_nbytes + len(self.truth.sources)
         takes = source.delivered > source.consumed
         assert not (source.bounded and full and takes), "outcomes hold all memory, and there will be more"
         worker.advance(self.now)

@@ -319,7 +319,7 @@ class Scheduler:
             self._conclude(sent, at, run, stream, now)
         if sent.recorded == sent.limit:
             worker.span_since = now
-        if self.streams.nbytes > self.streams.most_nbytes and stream.window is not None:
+        if self.streams.is_heavy() and stream.window is not None:
             self._hold_back(stream)
 
     def _hold_back(self, stream: Stream) -> None:

@@ -24,6 +24,7 @@ from procoro.scheduler.messages import (
 
 MOST_ITEMS = 4095  # pulled and not yet taken, in all bounded streams of a kind; a feeder may hold one more
 MOST_BYTES = 16 * 1024 * 1024
+HEAVY = 2  # outcomes may weigh more than the inputs that were let in: from so many times that on, calls wait
 # So many times that for lists, tuples and ranges whose consumers keep up: packets of a thousand calls end faster than
 # they are replaced, if each takes 0.2 µs; and no input is made earlier by that.
 FURTHER = 4
@@ -341,12 +342,16 @@ class Streams:
 
     # ----------------------------------------------------------------------------------------- outcomes
 
+    def is_heavy(self) -> bool:
+        """Do outcomes take all memory that they may?"""
+        return self.nbytes > HEAVY * self.most_nbytes
+
     def is_full(self, lane: Lane) -> bool:
         """Do outcomes take all memory that they may, so that this lane's calls have to wait till some are taken?
 
         Not if its consumer has none to take, and none is to be expected: then it would wait for ever.
         """
-        if self.nbytes <= self.most_nbytes:
+        if not self.is_heavy():
             return False
         stream = self.of(lane.pieces[0])
         if stream.window is None:
