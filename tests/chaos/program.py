@@ -206,7 +206,7 @@ def set_the_scene() -> None:
 
 def slow_motion() -> None:
     """Nothing is taken back before a call is condemned, and its kill comes late."""
-    scheduler.LONG = scheduler.LONG_SPAN = PATIENCE
+    scheduler.LONG = scheduler.SOONER = PATIENCE
     engine: Any = LocalEngine
     kill = engine.kill
 

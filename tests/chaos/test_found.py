@@ -19,7 +19,7 @@ def close_if_0(x: int) -> int:
 def test_a_worker_that_cannot_speak_leaves_between_two_calls_and_neither_is_charged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in ("LONG", "LONG_SPAN"):  # nothing is taken back, however slow the machine is
+    for name in ("LONG", "SOONER"):  # nothing is taken back, however slow the machine is
         monkeypatch.setattr(f"procoro.scheduler.scheduler.{name}", 60.0)
     with Pool(1) as pool:
         stream = pool.imap(close_if_0, range(20), chunksize=20)

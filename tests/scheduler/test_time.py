@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from procoro.scheduler import messages as m
-from procoro.scheduler.batching import MOST_CALLS, TARGET
+from procoro.scheduler.batching import MOST_CALLS, SHARED, TARGET
+from procoro.scheduler.scheduler import SOONER
 from procoro.scheduler.streams import FURTHER, MOST_ITEMS, RESERVE
 from tests.scheduler.clockwork import Clockwork
 
@@ -25,14 +26,29 @@ def test_packets_grow_while_run_times_are_learnt() -> None:
     assert all(later <= 8 * max(sizes[: place + 1]) for place, later in enumerate(sizes[1:]))
 
 
-@pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.006])
-def test_a_packet_holds_about_eight_milliseconds(seconds: float) -> None:
+@pytest.mark.parametrize(
+    "seconds, parties, target",
+    [(0.0001, 1, TARGET), (0.0009, 1, TARGET), (0.0001, 2, SHARED), (0.0011, 1, SHARED), (0.006, 1, SHARED)],
+)
+def test_a_packet_holds_so_much_work_that_nobody_waits_for_it(seconds: float, parties: int, target: float) -> None:
     pool = Clockwork(2, lambda stream, number: seconds)
-    pool.map(1, 4000)
+    for stream in range(1, parties + 1):
+        pool.map(stream, 40_000)
     pool.run()
     sizes = [sent.count for sent in pool.sent[20:-20]]
-    assert sorted(sizes)[len(sizes) // 4] >= TARGET / seconds * 0.5
-    assert max(sizes) <= TARGET / seconds * 1.1
+    assert sorted(sizes)[len(sizes) // 4] >= target / seconds * 0.5
+    assert sorted(sizes)[-len(sizes) // 10] <= target / seconds * 1.1
+
+
+def test_a_submit_beside_a_map_waits_no_longer_than_for_packets_that_are_shared() -> None:
+    pool = Clockwork(2, lambda stream, number: 0.0005 if stream == 1 else 0.0001)
+    pool.map(1, 1_000_000)
+    pool.run(1.0)
+    for stream in range(2, 30):
+        began = pool.now
+        pool.submit(stream, function="g")
+        pool.run(began + 0.0617)
+        assert pool.delivered[stream, 0] - began < SOONER + SHARED + 0.002
 
 
 def test_long_calls_travel_alone_and_one_at_a_time() -> None:

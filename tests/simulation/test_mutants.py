@@ -235,4 +235,4 @@ def test_a_fault_in_the_scheduler_is_seen(room: str, line: str, instead: str) ->
 def test_the_scheduler_as_it_is_passes_the_same_worlds() -> None:
     assert import_module("procoro.scheduler.scheduler").Scheduler is Scheduler
     for seed in range(50):
-        World(seed, broken("scheduler", "LONG = 0.02 ", "LONG = 0.02 ")).play()
+        World(seed, broken("scheduler", "LONG = 0.05 ", "LONG = 0.05 ")).play()

@@ -109,7 +109,10 @@ class Backlog:
         lane = self._lane_of.get(stream)
         if lane is None:
             return
-        lane.served += seconds
+        served = lane.served + seconds
+        if seconds < 0 and (other := self.next_lane((lane,))) is not None and served < other.served <= lane.served:
+            served = other.served  # what it had been charged for when that one came is no reason to be served before it
+        lane.served = served
         if lane.since:
             heapq.heappush(self._turns, (lane.served, lane.since, lane))
         if len(self.waiting) == (lane.number in self.waiting):

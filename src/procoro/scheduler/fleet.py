@@ -40,6 +40,7 @@ class Worker:
         "loaded",
         "many",
         "number",
+        "patience",
         "questions",
         "ready",
         "since",
@@ -60,6 +61,7 @@ class Worker:
         self.calls = 0  # ever sent and not taken back
         self.since = now  # when the call that it is in was first seen to be running
         self.span_since = now  # likewise, for the span
+        self.patience = 0.0  # seconds that the call may run from then on, before what stands behind it is taken back
         self.loaded = 0  # the span whose function it has loaded
         self.stuck = False  # in a long call: gets no more until it moves
         self.being_taken_back = False  # its calls are being taken back: gets no more until that is answered

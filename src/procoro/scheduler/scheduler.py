@@ -23,12 +23,13 @@ out of a place leads into another, none is lost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from procoro.calls import Ending, Fault, FaultKind, Run
 from procoro.scheduler.backlog import Backlog, Lane
-from procoro.scheduler.batching import TARGET, Batching
+from procoro.scheduler.batching import SHARED, Batching
 from procoro.scheduler.crowds import LOADING, Crowds
 from procoro.scheduler.fleet import WINDOW, Fleet, Worker
 from procoro.scheduler.messages import (
@@ -67,8 +68,8 @@ from procoro.scheduler.messages import (
 from procoro.scheduler.spans import Crowd, Sent
 from procoro.scheduler.streams import Stream, Streams
 
-LONG = 0.02  # seconds: what stands behind a call that runs longer is taken back
-LONG_SPAN = 2 * LONG  # likewise behind a packet, when others wait or have nothing to do
+LONG = 0.05  # seconds: what stands behind a call that runs longer is taken back; behind a packet, if others are idle
+SOONER = 0.02  # likewise behind a call that began unseen, in a packet of many; behind a packet, if another party waits
 HUNG = 10.0  # seconds granted to a worker that has nothing left to run, to say so
 DEADLY = 1000  # workers lost in a row to one stream, before it is given up: half a minute
 FAILURES = 10  # likewise, workers that left by themselves before they began any call of it
@@ -250,7 +251,7 @@ class Scheduler:
         first = next(iter(worker.spans.values()))
         for function in (first.function, self.streams.of(lane.pieces[0]).opened.function):
             seconds = self.batching.of(function).seconds
-            if seconds is None or seconds > TARGET:
+            if seconds is None or seconds > SHARED:
                 return False
         return self.fleet.capacity(worker) > 0
 
@@ -272,6 +273,7 @@ class Scheduler:
         self._span += 1
         if not worker.spans:
             worker.since = worker.span_since = now
+            worker.patience = LONG
         worker.many = many
         if many:
             crowd = worker.spans[self._span] = Crowd(self._span, piece, function, expected)
@@ -361,6 +363,7 @@ class Scheduler:
         return worker, None if worker is None else worker.spans.get(span)
 
     def _moved(self, worker: Worker, now: float) -> None:
+        worker.patience = LONG if now < worker.since + LONG else SOONER
         worker.since = now
         worker.stuck = False
         worker.to_end = None
@@ -420,6 +423,8 @@ class Scheduler:
         for sent in reversed(worker.spans.values()):
             begun = sent.begun if isinstance(sent, Crowd) else sent.recorded
             self._unsend(worker, sent, max(event.limits.get(sent.number, sent.limit), begun))
+        if worker.stuck and not worker.many and self.backlog.waiting and not any(self.fleet.room(0)):
+            self._make_room()
         questions, worker.questions = worker.questions, []
         for question in questions:
             self._answer(question, worker, now)
@@ -431,6 +436,17 @@ class Scheduler:
             worker.to_end = None
             if worker.is_in(stream, number):
                 self._kill(worker, kind)
+
+    def _make_room(self) -> None:
+        """What stood behind a long call is next, and not to wait for all that another worker has at hand."""
+        at_hand = {
+            worker: sum(sent.expected for sent in worker.spans.values())
+            for worker in self.fleet.workers.values()
+            if not worker.many and self.fleet.is_open(worker)
+        }
+        most = max(at_hand, key=at_hand.__getitem__, default=None)
+        if most is not None and at_hand[most] > WINDOW * SHARED:
+            self._take_back(most)
 
     def _end_current(self, worker: Worker, kind: str) -> None:
         """End the call that this worker is in, and no other: first take back all that stands behind it."""
@@ -466,7 +482,7 @@ class Scheduler:
                 times.append(worker.since + HUNG)
                 continue
             if not worker.stuck:
-                times.append(min(worker.since + LONG, worker.span_since + LONG_SPAN))
+                times.append(min(worker.since + worker.patience, worker.span_since + self._patience(current)))
             if (deadline := self._deadline(worker, current)) is not None:
                 times.append(deadline)
         if self.fleet.missing and self._wants_workers():
@@ -527,24 +543,24 @@ class Scheduler:
         """Is anything kept waiting: behind a long call, in a worker that does not take it up, or in a long packet?"""
         behind = self._behind(worker) > 1
         silent = worker.loaded != sent.number
-        long_span = now >= worker.span_since + LONG_SPAN
+        long_span = now >= worker.span_since + self._patience(sent)
         if long_span:
             worker.span_since = now
-        if now >= worker.since + LONG:
+        if now >= worker.since + worker.patience:
             worker.stuck = True
             return behind or silent
-        return long_span and behind and self._others_want(sent)
+        return long_span and behind
 
     def _behind(self, worker: Worker) -> int:
         """Calls in a worker that runs one after another, and that have no outcome."""
         return sum(sent.limit - sent.recorded for sent in worker.spans.values())
 
-    def _others_want(self, sent: Sent) -> bool:
-        """Would calls of another party, or an idle worker, gain if what stands behind in this packet was taken back?"""
+    def _patience(self, sent: Sent) -> float:
+        """Seconds after which what stands behind in this packet is taken back: as long as nobody would gain, never."""
         if not self.backlog.waiting:
-            return any(self.fleet.room(0))
+            return LONG if any(self.fleet.room(0)) else math.inf
         own = self.streams.of(sent.piece).opened.lane
-        return any(lane != own for lane in self.backlog.waiting)
+        return SOONER if any(lane != own for lane in self.backlog.waiting) else math.inf
 
     # --------------------------------------------------------------------------------- deaths and starts
 

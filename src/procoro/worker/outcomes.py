@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from procoro.worker.loop import Span, Worker
 
 # Seconds after which outcomes that the parent has not been told of are announced, where a packet takes longer than it
-# should. (It wakes for that: every 4 ms, that takes 1-2 % of two cores. By itself it looks every 20 ms.)
-RING = 0.016
+# should. (It wakes for that: every 4 ms, that takes 1-2 % of two cores.)
+RING = 0.055
 
 
 def failure(worker: Worker, error: BaseException, at: int, span: Span) -> bytes:
