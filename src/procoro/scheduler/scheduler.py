@@ -482,7 +482,7 @@ class Scheduler:
                 times.append(worker.since + HUNG)
                 continue
             if not worker.stuck:
-                times.append(min(worker.since + worker.patience, worker.span_since + self._patience(current)))
+                times.append(min(worker.since + worker.patience, worker.span_since + self._patience(worker, current)))
             if (deadline := self._deadline(worker, current)) is not None:
                 times.append(deadline)
         if self.fleet.missing and self._wants_workers():
@@ -541,22 +541,22 @@ class Scheduler:
 
     def _is_late(self, worker: Worker, sent: Sent, now: float) -> bool:
         """Is anything kept waiting: behind a long call, in a worker that does not take it up, or in a long packet?"""
-        behind = self._behind(worker) > 1
-        silent = worker.loaded != sent.number
-        long_span = now >= worker.span_since + self._patience(sent)
-        if long_span:
-            worker.span_since = now
         if now >= worker.since + worker.patience:
             worker.stuck = True
-            return behind or silent
-        return long_span and behind
+            return self._behind(worker) > 1 or worker.loaded != sent.number
+        if now < worker.span_since + self._patience(worker, sent):
+            return False
+        worker.span_since = now
+        return True
 
     def _behind(self, worker: Worker) -> int:
         """Calls in a worker that runs one after another, and that have no outcome."""
         return sum(sent.limit - sent.recorded for sent in worker.spans.values())
 
-    def _patience(self, sent: Sent) -> float:
+    def _patience(self, worker: Worker, sent: Sent) -> float:
         """Seconds after which what stands behind in this packet is taken back: as long as nobody would gain, never."""
+        if self._behind(worker) <= 1:
+            return math.inf
         if not self.backlog.waiting:
             return LONG if any(self.fleet.room(0)) else math.inf
         own = self.streams.of(sent.piece).opened.lane
