@@ -2,9 +2,11 @@
 
 import builtins
 import enum
+import functools
 import os
 import random
 import resource
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,3 +103,45 @@ def text_after_a_patch(text: str) -> str:
 def test_a_call_that_patches_what_a_string_is() -> None:
     with Pool(1) as pool:
         assert pool.map(text_after_a_patch, ["a", "b"]) == ["a", "b"]
+
+
+def in_hand(first: Any, at: int) -> Any:
+    """What the call finds of the others' exceptions."""
+    if at == 1:
+        raise KeyError("of call 1")
+    if at == 2:
+        try:
+            raise  # noqa: PLE0704  there is nothing to raise again
+        except RuntimeError:
+            return "nothing is handled"
+    if at == 3:
+        raise ValueError("of call 3")
+    return repr(sys.exc_info()[1]) if at else first
+
+
+@pytest.mark.parametrize("first", [7, 1.5, "text", None])
+def test_a_call_that_raises_is_over_when_the_next_one_begins(pool: Pool, first: Any) -> None:
+    stream = pool.imap(functools.partial(in_hand, first), range(5), chunksize=5)
+    assert next(stream) == first
+    with pytest.raises(KeyError):
+        next(stream)
+    assert next(stream) == "nothing is handled"
+    with pytest.raises(ValueError, match="of call 3") as raised:
+        next(stream)
+    assert raised.value.__context__ is None
+    assert next(stream) == "None"
+
+
+def long_then_size(at: int) -> Any:
+    if not at:
+        return "x" * 30_000_000
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_a_long_text_is_kept_no_longer_than_its_call() -> None:
+    with Pool(1) as pool:
+        pool.map(str, range(3000))
+        before = pool.apply(long_then_size, (1,))
+        after = pool.map(long_then_size, range(4), chunksize=4)[1:]
+    assert max(after) < before + 15_000_000

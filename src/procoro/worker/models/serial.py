@@ -55,15 +55,16 @@ class Serial:
         try:
             value = self.call(self.inputs[0])
         except BaseException as error:
-            return self.failed(0, error)
-        # Where another processor may see stores in another order each takes a system call, longer than any pickle.
-        if kernel.STORES_IN_ORDER and not self.worker.returns_large:
-            if type(value) in NUMBERS:
-                return self.numbers(value)
-            if type(value) is str:
-                return self.texts(value)
-        outcome = self.packed(0, value)
-        del value  # before the next one takes memory
+            outcome = self.failed(0, error)
+        else:
+            # Where another processor may see stores in another order each takes a system call, longer than any pickle.
+            if kernel.STORES_IN_ORDER and not self.worker.returns_large:
+                if type(value) in NUMBERS:
+                    return self.numbers(value)
+                if type(value) is str and len(value) <= LONGEST:
+                    return self.texts(value)
+            outcome = self.packed(0, value)
+            del value  # before the next one takes memory
         return self.anything(0, *outcome)
 
     def numbers(self, value: Any) -> int:
@@ -74,6 +75,7 @@ class Serial:
         numbers: Any = self.worker.memory.numbers[self.span.slot].cast(FORMATS[NUMBERS[kind]])
         cell = tag | NUMBERS[kind] << END_BITS
         at, look_at = 0, 1
+        outcome: tuple[int, bytes] | None = None
         while type(value) is kind:
             if printed:
                 self.worker.flush()
@@ -92,8 +94,10 @@ class Serial:
             try:
                 value = call(inputs[at])
             except BaseException as error:
-                return self.failed(at, error)
-        outcome = self.packed(at, value)
+                outcome = self.failed(at, error)
+                break
+        if outcome is None:
+            outcome = self.packed(at, value)
         del value
         return self.anything(at, *outcome)
 
@@ -105,6 +109,7 @@ class Serial:
         room = record.room(len(inputs))
         mark = tag | TEXT << END_BITS
         at, position, look_at = 0, 0, 1
+        outcome: tuple[int, bytes] | None = None
         while type(value) is str and len(value) <= LONGEST:
             try:
                 body = (value + "\0").encode()
@@ -128,10 +133,11 @@ class Serial:
             try:
                 value = call(inputs[at])
             except BaseException as error:
-                self.position = position
-                return self.failed(at, error)
+                outcome = self.failed(at, error)
+                break
         self.position = position
-        outcome = self.packed(at, value)
+        if outcome is None:
+            outcome = self.packed(at, value)
         del value
         return self.anything(at, *outcome)
 
@@ -188,9 +194,9 @@ class Serial:
         kind, body, worker.returns_large = outcomes.awkward(worker, value, body, worker.returns_large, at, self.span)
         return kind, body
 
-    def failed(self, at: int, error: BaseException) -> int:
-        """A call has raised: go on from there."""
-        return self.anything(at, FAILURE, outcomes.failure(self.worker, error, at, self.span))
+    def failed(self, at: int, error: BaseException) -> tuple[int, bytes]:
+        """What there is to record of a call that has raised. (No other is to run while its exception is handled.)"""
+        return FAILURE, outcomes.failure(self.worker, error, at, self.span)
 
     def look(self) -> int:
         """Tell the parent now and then that there is more to read; how many calls may pass until the next look."""
