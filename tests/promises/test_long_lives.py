@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from procoro import Pool, Process
@@ -15,7 +14,7 @@ from procoro.wire import record
 from tests.gate import Gate
 from tests.promises import calls, crowds
 from tests.promises.conftest import Script
-from tests.promises.looks import template, wait_until
+from tests.promises.looks import kill, template
 
 
 def futures() -> int:
@@ -84,9 +83,7 @@ def test_templates_that_died_hold_no_descriptor() -> None:
     with Pool(1) as pool:
 
         def replace() -> None:
-            ours = template()
-            ours.kill()
-            wait_until(lambda: not ours.is_running() or ours.status() == psutil.STATUS_ZOMBIE, "the template is dead")
+            kill(template().pid)
             os.kill(pool.apply(os.getpid), signal.SIGKILL)
             pool.apply(os.getpid)
 
