@@ -8,10 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TYPE_CHECKING = False  # by hand, see pool.py
-if TYPE_CHECKING:
-    pass
-
 
 class Piece:
     """Calls `first` to `first + count - 1` of a stream, with their packed inputs.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 Tell = Callable[[Event], None]
 
 AGAIN = 0.002  # seconds, after which what found no room is sent again
-
-
 BURST = 64  # messages of a worker that are taken in at a time: one that hands blocks over may always have another
 
 

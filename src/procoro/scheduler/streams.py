@@ -27,9 +27,9 @@ MOST_BYTES = 16 * 1024 * 1024
 HEAVY = 2  # outcomes may weigh more than the inputs that were let in: from so many times that on, calls wait
 # So many times that for lists, tuples and ranges whose consumers keep up with brief calls: packets of a thousand end
 # faster than they are replaced, if each takes 0.2 µs; and no input is made earlier by that. (Longer ones would come in
-# waves, and keep a consumer that computes from its core: 0.75 of its speed in place of 0.86, if both take 20 µs.)
+# waves, and keep a consumer that computes from its core: 0.75 of its speed in place of 0.9, if both take 20 µs.)
 FURTHER = 4
-BRIEF = 5e-6  # seconds
+MOMENT = 5e-6  # seconds: the longest brief call
 RESERVE = 8  # a part of the window that is left to who comes later, say an `imap` within the loop over another
 BACK_OFF = 0.1  # seconds before the first retry, doubled for each that follows
 LONGEST_BACK_OFF = 30.0
@@ -197,7 +197,7 @@ class Streams:
             if stream.window is not None:
                 seconds = self.batching.of(stream.opened.function).seconds
                 keeps_up = stream.unread() < self._most(stream, stream.window) // 2
-                stream.abreast = keeps_up and seconds is not None and seconds < BRIEF
+                stream.abreast = keeps_up and seconds is not None and seconds < MOMENT
             self._look_at(stream)
             self._close(stream)
 
